@@ -1,0 +1,202 @@
+"""What one training job is told: the resolved, typed form of a cell's settings.
+
+A job is a task x method x bank with all its seeds. `xpeft cells` resolves a config
+into one JSON file a job; `xpeft train` needs that file and nothing else of the config,
+so that a lean compute node needs neither YAML schemas nor Snakemake.
+
+Each setting is marked by where it comes from: `paper` (stated in arXiv 2401.16137),
+`derived` (follows from a figure the paper states), or `ours` (the paper is silent).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from xpeft.errors import ConfigError
+from xpeft.io import canonical_json, read_json
+
+Method = Literal["head_only", "single_adapter", "x_peft", "full"]
+MaskKind = Literal["soft", "hard"]
+BankKind = Literal["random", "trained", "warm"]
+Sides = Literal["separate", "tied", "down", "up"]
+Norm = Literal["none", "fixed", "affine"]
+Scale = Literal["sqrt", "mean", "sum"]
+Activation = Literal["linear", "softmax"]
+Estimator = Literal["identity", "sigmoid", "softmax"]
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Which frozen encoder, from where, and how a text becomes one vector."""
+
+    name: str = "all-MiniLM-L6-v2"
+    source: Literal["package", "hub", "local"] = "package"
+    revision: str | None = None
+    path: str | None = None
+    pooling: Literal["mean", "cls"] = "mean"  # ours
+    max_length: int = 128  # tokens; paper for GLUE
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the frozen part
+
+
+@dataclass(frozen=True)
+class BankSpec:
+    """Which adapters the masks choose from. A random bank is these numbers and no file."""
+
+    kind: BankKind = "random"
+    n: int = 100
+    seed: int = 0
+    reduction: int = 16  # paper: d / b, so b = 48 for BERT-base
+    init: Literal["uniform", "signed"] = "uniform"  # ours
+    down_std: float = 0.02  # ours: standard deviation of one adapter's entries
+    up_std: float = 0.02  # ours
+    path: str | None = None  # folder of a stored bank (trained, warm)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """What is trained for a profile. Fields that a method does not use keep their default."""
+
+    method: Method = "x_peft"
+    reduction: int = 16  # paper; of `single_adapter`
+    mask: MaskKind | None = None  # paper: both
+    k: int | None = None  # adapters a hard mask selects per block and side; ours
+    activation: Activation = "linear"  # of soft masks; ours
+    estimator: Estimator = "identity"  # of the gradient through hard masks; ours
+    sides: Sides = "separate"  # paper: M_A and M_B are separate
+    norm: Norm = "fixed"  # over the bottleneck, after the down-projection; ours
+    scale: Scale = "sqrt"  # of the aggregate; ours
+    down_gain: float = 1.0  # constant factor on the down aggregate; ours
+    up_gain: float = 1.0  # constant factor on the up aggregate; ours
+    learned_gain: bool = False  # one trained factor a block and side; ours
+    mask_init_std: float = 0.01  # ours
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How a profile is trained. All `ours`: the paper's hyper-parameters are not public."""
+
+    epochs: float = 3.0
+    batch_size: int = 32  # rows a profile and step
+    lr: float = 1e-3  # of masks, adapters or encoder
+    head_lr: float = 1e-3
+    warmup: float = 0.06  # share of the steps
+    weight_decay: float = 0.0
+    clip: float = 1.0  # largest gradient norm of a profile; 0 switches it off
+    checkpoint_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class TuningSpec:
+    """Equal budgets: every method gets the same number of trials on held-out training data."""
+
+    trials: tuple[dict[str, float], ...] = ()  # overrides of TrainingSpec fields, one dict a trial
+    epochs: float = 2.0
+    max_rows: int = 2000  # training rows a trial sees
+    holdout: float = 0.2  # share of those rows kept apart to score the trials
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task x method x bank with all its seeds, ready to run."""
+
+    tier: str
+    suite: str
+    task: str
+    arm: str  # unique name of method x mask x bank x N x k x variant within the tier
+    seeds: tuple[int, ...]
+    encoder: EncoderSpec
+    method: MethodSpec
+    training: TrainingSpec
+    bank: BankSpec | None = None
+    tuning: TuningSpec | None = None
+    threads: int = 1  # scores are byte-identical for the same number of threads
+    variant: str = ""  # name of an ablation's change, empty for the main grid
+    extra: dict[str, str] = field(default_factory=dict)  # free labels, shown in the report
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Job:
+        """Build a job from plain JSON.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value has the wrong type.
+        """
+        return _build(cls, value, "job")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Job:
+        """Read a job file that `xpeft cells` wrote."""
+        return cls.from_dict(read_json(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plain JSON form: `Job.from_dict(job.to_dict()) == job`."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+    def config_hash(self) -> str:
+        """sha256 of all that decides a cell's result except its seed.
+
+        Seeds train together but do not influence each other, so adding one leaves the
+        hash, and with it the finished records, valid.
+        """
+        value = self.to_dict()
+        del value["seeds"], value["extra"]
+        del value["training"]["checkpoint_seconds"]
+        return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+T = TypeVar("T")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(cls: type[T], value: Any, where: str) -> T:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: expected an object, found {type(value).__name__}")
+    hints = get_type_hints(cls)
+    unknown = sorted(set(value) - set(hints))
+    if unknown:
+        raise ConfigError(
+            f"{where}.{unknown[0]}: unknown setting; known: {', '.join(sorted(hints))}"
+        )
+    built = {key: _convert(hints[key], item, f"{where}.{key}") for key, item in value.items()}
+    try:
+        return cls(**built)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    options = [hint]
+    if type(None) in get_args(hint):
+        if value is None:
+            return None
+        options = [item for item in get_args(hint) if item is not type(None)]
+    hint = options[0]
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)  # type: ignore[arg-type]
+    origin = getattr(hint, "__origin__", None)
+    if origin is Literal:
+        if value not in get_args(hint):
+            allowed = ", ".join(map(str, get_args(hint)))
+            raise ConfigError(f"{where}: found {value!r}, expected one of {allowed}")
+        return value
+    if origin is tuple:
+        return tuple(_convert(get_args(hint)[0], item, where) for item in value)
+    if origin is dict:
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{where}: found {value!r}, expected {hint.__name__}")
+    return value
