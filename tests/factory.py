@@ -1,0 +1,219 @@
+"""Made-up records for the tests of summary, claims and report. Test data: nothing was trained.
+
+Scores are what a small truth table says plus noise from a seeded generator, so that verdicts and
+figures have something to show. The texts "made up for tests" in device and git keep a report
+rendered from them from being taken for evidence.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpeft.metrics import compute
+from xpeft.records import record_path, write_record
+
+ARMS: dict[str, dict[str, Any]] = {
+    "head_only": {"method": "head_only"},
+    "single_adapter": {"method": "single_adapter"},
+    "x_peft-soft-n100": {"method": "x_peft", "mask": "soft", "bank": "random", "n": 100},
+    "x_peft-hard-n100-k50": {
+        "method": "x_peft",
+        "mask": "hard",
+        "bank": "random",
+        "n": 100,
+        "k": 50,
+    },
+}
+
+TASKS: dict[str, dict[str, Any]] = {
+    # error rate of (head, adapter, soft, hard), rows, share of class 1, metrics
+    "glue/cola": {"errors": (0.31, 0.24, 0.25, 0.28), "rows": 1043, "share": 0.69},
+    "glue/sst2": {"errors": (0.20, 0.14, 0.15, 0.17), "rows": 872, "share": 0.51},
+    "glue/mrpc": {"errors": (0.28, 0.21, 0.22, 0.24), "rows": 408, "share": 0.68},
+    "glue/stsb": {"errors": (0.50, 0.35, 0.36, 0.42), "rows": 1500, "share": None},
+    "glue/rte": {"errors": (0.43, 0.38, 0.39, 0.40), "rows": 277, "share": 0.47},
+    "glue/wnli": {"errors": (0.44, 0.44, 0.44, 0.44), "rows": 71, "share": 0.56},
+    "embedded/sentiment": {"errors": (0.25, 0.08, 0.09, 0.10), "rows": 400, "share": 0.5},
+    "embedded/entailment": {"errors": (0.33, 0.20, 0.22, 0.24), "rows": 400, "share": 0.5},
+}
+
+METRICS = {
+    "cola": ("matthews", "accuracy"),
+    "mrpc": ("f1", "accuracy"),
+    "stsb": ("pearson", "spearman"),
+}
+
+SMALL = tuple(name for name in TASKS if name.startswith("glue/"))
+QUICK = tuple(name for name in TASKS if name.startswith("embedded/"))
+
+
+def make_record(
+    task: str = "glue/sst2",
+    arm: str = "x_peft-hard-n100-k50",
+    seed: int = 0,
+    *,
+    tier: str = "small",
+    variant: str = "",
+    error: float | None = None,
+    rows: int | None = None,
+) -> dict[str, Any]:
+    """One valid record.
+
+    Args:
+        error: error rate (noise for regression) instead of that of the truth table.
+        rows: validation rows instead of those of the task.
+        variant: makes it a record of an ablation; the arm's name gets it as a suffix.
+    """
+    suite, name = task.split("/")
+    truth = TASKS[task]
+    rows = rows or truth["rows"]
+    if error is None:
+        error = truth["errors"][list(ARMS).index(arm)]
+    # The rows are the task's; mistakes are drawn for each cell.
+    labels_rng = np.random.default_rng(sum(map(ord, task)))
+    rng = np.random.default_rng([seed, *map(ord, task + arm + variant)])
+    metrics = METRICS.get(name, ("accuracy",))
+    labels: Any
+    predictions: Any
+    if truth["share"] is None:
+        labels = labels_rng.uniform(0, 5, rows)
+        predictions = labels + rng.normal(0, 5 * error, rows)
+        predictions = np.array([float(f"{value:.6g}") for value in predictions])
+        confusion, majority = None, dict.fromkeys(metrics, 0.0)
+    else:
+        labels = (np.arange(rows) < round(truth["share"] * rows)).astype(int)
+        labels_rng.shuffle(labels)
+        if name == "wnli":
+            predictions = np.full(rows, 1)
+        else:
+            wrong = rng.random(rows) < error + rng.normal(0, 0.006)
+            predictions = np.where(wrong, 1 - labels, labels)
+        confusion = [
+            [int(((labels == true) & (predictions == code)).sum()) for code in (0, 1)]
+            for true in (0, 1)
+        ]
+        majority = compute(metrics, np.full(rows, int(truth["share"] > 0.5)), labels)
+    scores = compute(metrics, predictions, labels)
+    fields = ARMS[arm]
+    parameters = _parameters(fields)
+    stored = {part: 4 * count for part, count in parameters.items()}
+    if fields.get("mask") == "hard":
+        stored["masks"] = 156
+    for counts in (parameters, stored):
+        counts["total"] = sum(counts.values())
+    steps = np.arange(10, 310, 10)
+    loss = (0.69 * np.exp(-steps / 120) + 2 * error * (1 - np.exp(-steps / 120))) + rng.normal(
+        0, 0.01, len(steps)
+    )
+    return {
+        "schema": 1,
+        "cell": {
+            "tier": tier,
+            "suite": suite,
+            "task": name,
+            "arm": f"{arm}-{variant}" if variant else arm,
+            "method": fields["method"],
+            "mask": fields.get("mask"),
+            "bank": fields.get("bank"),
+            "n": fields.get("n"),
+            "k": fields.get("k"),
+            "variant": variant,
+            "seed": seed,
+        },
+        "result": {
+            "primary": metrics[0],
+            "score": scores[metrics[0]],
+            "scores": scores,
+            "rows": {"train": 2000, "validation": rows},
+            "best": 0.95 if suite == "embedded" else None,
+            "majority": majority,
+            "constant": bool(np.ptp(predictions) == 0),
+            "confusion": confusion,
+            "predictions": predictions.tolist(),
+            "loss": {"step": steps.tolist(), "loss": [round(float(x), 6) for x in loss]},
+            "steps": 300,
+            "parameters": parameters,
+            "bytes": stored,
+            "settings": {"lr": 0.01, "head_lr": 0.001},
+            "state_sha256": "0" * 64,
+        },
+        "run": {
+            "wall_seconds": 12.5,
+            "rows_per_second": 233.0,
+            "encoder_share": 0.93,
+            "peak_memory_bytes": 500_000_000,
+            "device": "cpu",
+            "processor": "made up for tests",
+            "threads": 2,
+            "dtype": "float32",
+            "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.24.0"},
+            "git": "0000000 (made up for tests)",
+            "config_sha256": "1" * 64,
+            "data_sha256": {"train": "2" * 64, "validation": "3" * 64},
+            "encoder": {"name": "all-MiniLM-L6-v2", "sha256": "4" * 64},
+            "bank_sha256": "5" * 64 if fields.get("bank") else None,
+            "finished": "2026-01-01T00:00:00+00:00",
+        },
+    }
+
+
+def make_tuning(task: str, arm: str) -> dict[str, Any]:
+    """The tuning file of a job."""
+    rng = np.random.default_rng([*map(ord, task + arm)])
+    scores = (0.7 + 0.05 * rng.random(4)).round(4).tolist()
+    return {
+        "schema": 1,
+        "job": f"{task}/{arm}",
+        "split": "held-out 20% of 2000 training rows",
+        "primary": METRICS.get(task.split("/")[1], ("accuracy",))[0],
+        "trials": [
+            {"settings": {"lr": lr, "head_lr": 0.001}, "score": score}
+            for lr, score in zip((0.001, 0.003, 0.01, 0.03), scores, strict=True)
+        ],
+        "chosen": int(np.argmax(scores)),
+        "run": {"wall_seconds": 9.0},
+    }
+
+
+def make_tier(
+    folder: Path,
+    *,
+    tier: str = "small",
+    tasks: tuple[str, ...] = SMALL,
+    seeds: int = 3,
+    variants: tuple[str, ...] = (),
+) -> None:
+    """Fill `folder`/records and `folder`/tuning with a whole main grid and, if asked, ablations."""
+    from xpeft.io import write_json
+
+    for task in tasks:
+        for arm in ARMS:
+            write_json(folder / "tuning" / task / f"{arm}.json", make_tuning(task, arm))
+            for seed in range(seeds):
+                record = make_record(task, arm, seed, tier=tier)
+                write_record(folder / "records" / record_path(record["cell"]), record)
+    for index, variant in enumerate(variants):
+        for seed in range(seeds):
+            record = make_record(
+                tasks[0], "x_peft-hard-n100-k50", seed, tier=tier, variant=variant,
+                error=0.28 + 0.01 * index,
+            )  # fmt: skip
+            write_record(folder / "records" / record_path(record["cell"]), record)
+
+
+def make_ledger(encoder: str = "bert-base-uncased") -> dict[str, Any]:
+    """A ledger with the figures of BERT-base, N=100, k=50."""
+    raise NotImplementedError
+
+
+def _parameters(fields: dict[str, Any]) -> dict[str, int]:
+    counts = dict.fromkeys(("masks", "norm", "head", "adapter", "gain", "encoder"), 0)
+    counts["head"] = 770
+    if fields["method"] == "single_adapter":
+        counts["adapter"] = 6 * (2 * 384 * 24 + 384 + 24)
+    if fields["method"] == "x_peft":
+        counts["masks"] = 2 * 6 * 100
+    return counts

@@ -1,0 +1,151 @@
+"""Statistics against scipy, against values worked out by hand, and where they degenerate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from xpeft import stats
+from xpeft.metrics import compute
+
+
+def test_interval_over_seeds_by_hand() -> None:
+    # mean 0.82, sd 0.02, t(0.975, 2) = 4.302653: half width 4.302653 * 0.02 / sqrt(3)
+    spread = stats.over_seeds([0.80, 0.82, 0.84])
+    assert spread.mean == pytest.approx(0.82)
+    assert spread.sd == pytest.approx(0.02)
+    assert spread.high == pytest.approx(0.82 + 0.049683, abs=1e-6)
+    assert spread.low == pytest.approx(0.82 - 0.049683, abs=1e-6)
+    assert spread.n == 3
+
+
+def test_interval_over_seeds_is_that_of_scipy() -> None:
+    scores = np.random.default_rng(0).normal(0.8, 0.02, 7)
+    low, high = scipy_stats.t.interval(0.95, 6, scores.mean(), scipy_stats.sem(scores))
+    spread = stats.over_seeds(scores.tolist())
+    assert (spread.low, spread.high) == pytest.approx((low, high))
+
+
+def test_one_seed_has_no_spread_rather_than_none_at_all() -> None:
+    spread = stats.over_seeds([0.8])
+    assert (spread.mean, spread.sd, spread.low, spread.high) == (0.8, None, None, None)
+    with pytest.raises(ValueError, match="at least one score"):
+        stats.over_seeds([])
+    with pytest.raises(ValueError, match="all finite"):
+        stats.over_seeds([0.1, math.nan])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "macro_f1", "matthews"])
+def test_metrics_from_a_confusion_matrix_are_those_of_the_rows(metric: str) -> None:
+    rng = np.random.default_rng(1)
+    labels, predictions = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
+    confusion = np.array(
+        [[((labels == t) & (predictions == p)).sum() for p in (0, 1)] for t in (0, 1)], float
+    )
+    value = stats._FROM_CONFUSION[metric](confusion[None])[0]
+    assert value == pytest.approx(compute([metric], predictions, labels)[metric])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "macro_f1", "matthews"])
+def test_constant_predictions_resample_without_a_warning(metric: str) -> None:
+    with np.errstate(all="raise"):
+        interval = stats.over_examples([[0, 5], [0, 15]], metric)
+    assert interval is not None
+    assert -1 <= interval[0] <= interval[1] <= 1
+
+
+def test_bootstrap_over_examples_matches_the_binomial() -> None:
+    interval = stats.over_examples([[400, 100], [100, 400]], "accuracy")
+    assert interval is not None
+    half = 1.96 * math.sqrt(0.8 * 0.2 / 1000)
+    assert interval == pytest.approx((0.8 - half, 0.8 + half), abs=0.004)
+    assert interval == stats.over_examples([[400, 100], [100, 400]], "accuracy")
+    assert stats.over_examples([[1]], "pearson") is None
+
+
+def test_paired_difference_of_one_task_is_the_paired_t_test() -> None:
+    left = [0.81, 0.80, 0.84, 0.79]
+    right = [0.80, 0.81, 0.80, 0.77]
+    found = stats.paired(
+        {"sst2": dict(enumerate(left))}, {"sst2": dict(enumerate(right)), "cola": {0: 0.1}}
+    )
+    assert found is not None
+    expected = scipy_stats.ttest_rel(left, right, alternative="greater")
+    interval = scipy_stats.ttest_rel(left, right).confidence_interval()
+    test = stats.against(found, 0.0)
+    assert test is not None
+    assert test.p_above == pytest.approx(expected.pvalue)
+    assert test.p_below == pytest.approx(1 - expected.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.seeds == {"sst2": [0, 1, 2, 3]}
+
+
+def test_paired_difference_over_two_tasks_by_hand() -> None:
+    # Task a: differences 1, 2, 3 (mean 2, s^2 / n = 1/3); task b: -1, 1 (mean 0, s^2 / n = 1).
+    left = {"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: -1.0, 1: 1.0}}
+    right = {"a": {0: 0.0, 1: 0.0, 2: 0.0}, "b": {0: 0.0, 1: 0.0}}
+    found = stats.paired(left, right)
+    assert found is not None
+    assert found.mean == pytest.approx(1.0)
+    assert found.tasks == {"a": pytest.approx(2.0), "b": pytest.approx(0.0)}
+    assert found.error == pytest.approx(math.sqrt(1 / 3 + 1) / 2)
+    assert found.df == pytest.approx((1 / 3 + 1) ** 2 / ((1 / 3) ** 2 / 2 + 1**2 / 1))
+
+
+def test_pairing_uses_shared_seeds_only() -> None:
+    found = stats.paired({"a": {0: 0.5, 1: 0.6}}, {"a": {1: 0.5, 2: 0.0}})
+    assert found is not None
+    assert found.seeds == {"a": [1]}
+    assert found.mean == pytest.approx(0.1)
+    assert (found.low, found.error) == (None, None)
+    assert stats.against(found, 0.0) is None
+    assert stats.paired({"a": {0: 0.5}}, {"a": {1: 0.5}}) is None
+
+
+def test_non_inferiority_needs_the_margin_outside_the_interval() -> None:
+    right = {"a": {0: 0.80, 1: 0.81, 2: 0.79, 3: 0.80}}
+    near = {"a": {seed: score - 0.002 + 0.001 * (-1) ** seed for seed, score in right["a"].items()}}
+    far = {"a": {seed: score - 0.03 + 0.001 * (-1) ** seed for seed, score in right["a"].items()}}
+    noisy = {"a": {seed: score + 0.03 * (-1) ** seed for seed, score in right["a"].items()}}
+
+    def tested(left: dict[str, dict[int, float]]) -> stats.Test:
+        difference = stats.paired(left, right)
+        assert difference is not None
+        test = stats.non_inferior(difference, 0.01)
+        assert test is not None
+        return test
+
+    assert tested(near).p_above < 0.05  # a small loss, known well: not worse by the margin
+    assert tested(far).p_below < 0.05  # a loss beyond the margin
+    assert tested(noisy).p_above > 0.05  # no loss seen, but too little known: no conclusion
+    assert tested(noisy).p_below > 0.05
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    difference = stats.paired(
+        {"a": {0: 0.001, 1: -0.001, 2: 0.002}}, {"a": dict.fromkeys(range(3), 0.0)}
+    )
+    assert difference is not None
+    lower = scipy_stats.ttest_1samp([0.001, -0.001, 0.002], -0.01, alternative="greater").pvalue
+    upper = scipy_stats.ttest_1samp([0.001, -0.001, 0.002], 0.01, alternative="less").pvalue
+    assert stats.equivalent(difference, 0.01) == pytest.approx(max(lower, upper))
+
+
+def test_differences_that_never_vary_are_decided_by_their_sign() -> None:
+    difference = stats.paired({"a": {0: 0.5, 1: 0.5}}, {"a": {0: 0.5, 1: 0.5}})
+    assert difference is not None
+    assert (difference.mean, difference.low, difference.high) == (0.0, 0.0, 0.0)
+    assert stats.non_inferior(difference, 0.01) == stats.Test(0.0, 1.0)
+    assert stats.against(difference, 0.0) == stats.Test(1.0, 1.0)
+
+
+def test_holm_by_hand() -> None:
+    assert stats.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == {
+        "a": pytest.approx(0.03),
+        "b": pytest.approx(0.06),
+        "c": pytest.approx(0.06),
+    }
+    assert stats.holm({}) == {}

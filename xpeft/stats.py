@@ -1,0 +1,269 @@
+"""Statistics of scores, each named by what it varies.
+
+Two kinds of spread are kept apart and never mixed:
+
+    over seeds      train again with another seed, score on the same rows (t interval)
+    over examples   keep the trained model, draw the validation rows again (bootstrap)
+
+The first answers "would I get this number again?", the second "would other sentences give it?".
+A method is compared with another on the same tasks and seeds, by the differences (`paired`).
+"Not significantly different" is never concluded: a method is *not worse* only where a test of
+non-inferiority, with a margin stated before, says so.
+
+Scores here are fractions and correlations as in records; the report multiplies by 100 ("points").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LEVEL = 0.95
+"""Confidence of every two-sided interval."""
+
+ALPHA = 0.05
+"""Level of every one-sided test."""
+
+_TINY = 1e-12  # differences of equal scores, in float64
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean of repeated measurements and what is known about it.
+
+    Attributes:
+        mean: arithmetic mean.
+        sd: standard deviation with n - 1; None for one measurement.
+        low, high: two-sided t interval of the mean at LEVEL; None for one measurement.
+        n: number of measurements.
+    """
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def over_seeds(scores: Sequence[float]) -> Spread:
+    """Mean and 95 % t interval over seeds: mean -+ t(0.975, n - 1) sd / sqrt(n).
+
+    With one seed the spread is unknown, not zero: sd, low and high are None.
+    """
+    values = _values(scores)
+    mean, n = math.fsum(values) / len(values), len(values)
+    if n == 1:
+        return Spread(mean, None, None, None, 1)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = _t_quantile(0.5 + LEVEL / 2, n - 1) * sd / math.sqrt(n)
+    return Spread(mean, sd, mean - half, mean + half, n)
+
+
+def over_examples(
+    confusion: Sequence[Sequence[int]], metric: str, *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % percentile bootstrap interval of one model's score over its validation examples.
+
+    A classification metric depends on the rows only through the confusion matrix, so drawing
+    rows with replacement is one multinomial draw of the matrix. Regression has no matrix, and
+    the record holds no labels: no interval.
+
+    Args:
+        confusion: [true][predicted] counts.
+        metric: accuracy, f1, macro_f1 or matthews.
+        draws: bootstrap samples.
+        seed: of the draws.
+
+    Returns:
+        (low, high), or None for a metric that a confusion matrix does not give.
+    """
+    function = _FROM_CONFUSION.get(metric)
+    counts = np.asarray(confusion, dtype=np.float64)
+    rows = counts.sum()
+    if function is None or not rows:
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(int(rows), (counts / rows).ravel(), size=draws)
+    scores = function(drawn.reshape(draws, *counts.shape).astype(np.float64))
+    low, high = np.quantile(scores, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference left - right over tasks and seeds that both have.
+
+    Tasks count equally and are taken as given; the uncertainty is that of training again with
+    other seeds on these tasks. Task means have variance s_t^2 / n_t; their mean over T tasks has
+    standard error sqrt(sum s_t^2 / n_t) / T with Welch-Satterthwaite degrees of freedom. For one
+    task this is the paired t test.
+
+    Attributes:
+        mean: of the task means.
+        low, high: two-sided interval at LEVEL; None where a task has one seed only.
+        error: standard error; None likewise.
+        df: degrees of freedom; 0 where the error is 0 or unknown.
+        tasks: mean difference of each task.
+        seeds: the seeds of each task.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    error: float | None
+    df: float
+    tasks: dict[str, float]
+    seeds: dict[str, list[int]]
+
+
+def paired(
+    left: Mapping[str, Mapping[int, float]], right: Mapping[str, Mapping[int, float]]
+) -> Difference | None:
+    """Compare two methods on their shared tasks, paired by seed.
+
+    Args:
+        left, right: score by task and seed. Tasks and seeds that only one side has are left out.
+
+    Returns:
+        The difference, or None if nothing is shared.
+    """
+    means: dict[str, float] = {}
+    seeds: dict[str, list[int]] = {}
+    parts: list[tuple[float, int]] = []  # variance of a task's mean, its degrees of freedom
+    for task in left:
+        shared = sorted(set(left[task]) & set(right.get(task, {})))
+        if not shared:
+            continue
+        spread = over_seeds([left[task][seed] - right[task][seed] for seed in shared])
+        means[task], seeds[task] = spread.mean, shared
+        if spread.sd is not None:
+            parts.append((spread.sd**2 / spread.n, spread.n - 1))
+    if not means:
+        return None
+    mean = math.fsum(means.values()) / len(means)
+    if len(parts) < len(means):
+        return Difference(mean, None, None, None, 0.0, means, seeds)
+    total = math.fsum(variance for variance, _ in parts)
+    error = math.sqrt(total) / len(means)
+    if error < _TINY:
+        return Difference(mean, mean, mean, 0.0, 0.0, means, seeds)
+    df = total**2 / math.fsum(variance**2 / free for variance, free in parts)
+    half = _t_quantile(0.5 + LEVEL / 2, df) * error
+    return Difference(mean, mean - half, mean + half, error, df, means, seeds)
+
+
+@dataclass(frozen=True)
+class Test:
+    """A one-sided test of a difference against a bound, both ways.
+
+    Attributes:
+        p_above: p-value of "the difference is at most the bound"; small speaks for above.
+        p_below: p-value of "the difference is at least the bound"; small speaks for below.
+    """
+
+    p_above: float
+    p_below: float
+
+
+def against(difference: Difference, bound: float) -> Test | None:
+    """Test a difference against a bound with a t test; None where the error is unknown.
+
+    Where all differences within each task are equal, the error is 0 and the p-values are 0 or 1
+    (both 1 at the bound itself).
+    """
+    if difference.error is None:
+        return None
+    gap = difference.mean - bound
+    if difference.error == 0:
+        return Test(0.0 if gap > _TINY else 1.0, 0.0 if gap < -_TINY else 1.0)
+    from scipy.stats import t
+
+    value = gap / difference.error
+    return Test(float(t.sf(value, difference.df)), float(t.cdf(value, difference.df)))
+
+
+def non_inferior(difference: Difference, margin: float) -> Test | None:
+    """Is left not worse than right by `margin` or more? p_above is the p-value of the claim."""
+    return against(difference, -abs(margin))
+
+
+def equivalent(difference: Difference, margin: float) -> float | None:
+    """Two one-sided tests (TOST): p-value of "they differ by at least `margin`"."""
+    lower, upper = against(difference, -abs(margin)), against(difference, abs(margin))
+    if lower is None or upper is None:
+        return None
+    return max(lower.p_above, upper.p_below)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down adjusted p-values: each may be compared with ALPHA, jointly."""
+    adjusted: dict[str, float] = {}
+    largest = 0.0
+    ordered = sorted(p_values.items(), key=lambda item: item[1])
+    for rank, (name, p) in enumerate(ordered):
+        largest = max(largest, min(1.0, p * (len(ordered) - rank)))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in p_values}
+
+
+def _values(scores: Sequence[float]) -> list[float]:
+    values = [float(score) for score in scores]
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"found {values}, expected at least one score, all finite")
+    return values
+
+
+def _t_quantile(probability: float, df: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(probability, df))
+
+
+def _accuracy(counts: Array) -> Array:
+    """[draws, classes, classes] -> [draws], as the others below."""
+    found: Array = np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
+    return found
+
+
+def _f1(counts: Array) -> Array:
+    return _class_f1(counts)[:, 1]
+
+
+def _macro_f1(counts: Array) -> Array:
+    found: Array = _class_f1(counts).mean(axis=1)
+    return found
+
+
+def _class_f1(counts: Array) -> Array:
+    hits = np.diagonal(counts, axis1=1, axis2=2)
+    return _ratio(2 * hits, counts.sum(axis=1) + counts.sum(axis=2))
+
+
+def _matthews(counts: Array) -> Array:
+    rows = counts.sum(axis=(1, 2))
+    true, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    hits = np.trace(counts, axis1=1, axis2=2)
+    covariance = hits * rows - (true * predicted).sum(axis=1)
+    spread = (rows**2 - (true**2).sum(axis=1)) * (rows**2 - (predicted**2).sum(axis=1))
+    return _ratio(covariance, np.sqrt(spread))
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    """above / below, 0 where below is 0: a prediction that says nothing."""
+    found: Array = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return found
+
+
+_FROM_CONFUSION: dict[str, Any] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "macro_f1": _macro_f1,
+    "matthews": _matthews,
+}
