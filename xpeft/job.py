@@ -72,6 +72,7 @@ class MethodSpec:
     down_gain: float = 1.0  # constant factor on the down aggregate; ours
     up_gain: float = 1.0  # constant factor on the up aggregate; ours
     learned_gain: bool = False  # one trained factor a block and side; ours
+    mask_init_mean: float = 0.0  # ours
     mask_init_std: float = 0.01  # ours
 
 
@@ -81,6 +82,7 @@ class TrainingSpec:
 
     epochs: float = 3.0
     batch_size: int = 32  # rows a profile and step
+    rows_at_once: int = 32  # most rows of one pass, over profiles; more suits a GPU
     lr: float = 1e-3  # of masks, adapters or encoder
     head_lr: float = 1e-3
     warmup: float = 0.06  # share of the steps

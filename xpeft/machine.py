@@ -1,0 +1,62 @@
+"""What a run ran on, and the switches that make it repeatable there."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+
+def set_determinism(device: str, threads: int) -> None:
+    """Fix the number of CPU threads and choose deterministic kernels on a GPU.
+
+    On a CPU, torch gives the same bits for the same number of threads; on a GPU only with these
+    flags, of which the first must be set before the first product.
+    """
+    torch.set_num_threads(threads)
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def processor_name(device: str) -> str:
+    """The model of the GPU, or of the CPU."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def reset_peak_memory(device: str) -> None:
+    """Start counting a GPU's peak anew; a process's own peak cannot be reset."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory(device: str) -> int:
+    """Most bytes held so far: of the GPU's memory, or resident in the process."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn"):
+        found[name] = importlib.metadata.version(name)
+    return found

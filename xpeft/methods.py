@@ -1,0 +1,382 @@
+"""The methods: what each trains for a profile, how it enters the encoder, what it must store.
+
+A method is small: `init` gives the parameters of P profiles stacked [P, ...], `deltas` turns the
+parameters of the A profiles that take part in a batch into one function a block, and `stored`
+says what a profile's file must hold. The head is common to all. Parameters whose names begin
+with `head.` follow `head_lr`, all others `lr`.
+
+Names of parameters, with the part of the ledger that they belong to:
+    mask_a, mask_b  [P, L, N]   masks      scores of M_A (downs) and M_B (ups)
+    gain            [P, L, 2]   gain       one factor a block and side
+    norm.weight/bias [P, L, b]  norm       LayerNorm over the bottleneck
+    down, up, ...   [P, L, ...] adapter
+    head.weight/bias [P, C, ..] head
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from xpeft.bank import Adapter, Bank, load_bank, random_bank
+from xpeft.encoder import Delta, Encoder
+from xpeft.errors import BankError, ConfigError
+from xpeft.hashing import derive_key, uniform
+from xpeft.job import BankSpec, MethodSpec
+from xpeft.layers import BlockAdapters
+from xpeft.masks import aggregate_scale, hard_mask, soft_mask, top_k
+
+Parameters = Mapping[str, Tensor]
+
+PARTS = {
+    "mask_a": "masks",
+    "mask_b": "masks",
+    "gain": "gain",
+    "norm": "norm",
+    "head": "head",
+    "encoder": "encoder",
+}
+"""The ledger's part by the first part of a parameter's name; all others belong to `adapter`."""
+
+
+TILE = 8
+"""Profiles are aggregated in multiples of this."""
+
+
+class Method(Protocol):
+    """What the trainer asks of a method.
+
+    Attributes:
+        frozen: whether the encoder's output is the same before and after training, so that it is
+            computed once a text.
+        together: profiles that can be trained at once; None for any number.
+    """
+
+    frozen: bool
+    together: int | None
+
+    def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """Parameters of one profile a seed, [P, ...], without the head."""
+        ...
+
+    def deltas(self, parameters: Parameters, rows: Tensor) -> list[Delta] | None:
+        """One function a block for a batch; rows [B] says which of the A profiles a row is of."""
+        ...
+
+
+def part_of(name: str) -> str:
+    """The ledger's part that a parameter belongs to."""
+    return PARTS.get(name.split(".")[0], "adapter")
+
+
+class HeadOnly:
+    """`head_only`: a linear head on the frozen encoder's output."""
+
+    frozen = True
+    together = None
+
+    def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """See `Method.init`."""
+        return {}
+
+    def deltas(self, parameters: Parameters, rows: Tensor) -> list[Delta] | None:
+        """See `Method.deltas`."""
+        return None
+
+
+class SingleAdapter:
+    """`single_adapter`: a new Pfeiffer adapter for each profile (Pfeiffer et al., 2005.00247).
+
+    Weights start as AdapterHub's do: standard deviation 0.02, biases zero.
+    """
+
+    frozen = False
+    together = None
+
+    def __init__(self, encoder: Encoder, reduction: int) -> None:
+        self.layers = encoder.layers
+        self.width = encoder.width
+        self.bottleneck = bottleneck_of(encoder.width, reduction)
+        self._dtype, self._device = trained_dtype(encoder), encoder.device
+
+    def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """See `Method.init`."""
+        layers, d, b = self.layers, self.width, self.bottleneck
+        made = {}
+        for name, shape in (("down", (layers, d, b)), ("up", (layers, b, d))):
+            made[name] = _draw(seeds, name, shape, 0.02)
+        made["down_bias"] = torch.zeros(len(seeds), layers, b)
+        made["up_bias"] = torch.zeros(len(seeds), layers, d)
+        return {name: value.to(self._device, self._dtype) for name, value in made.items()}
+
+    def deltas(self, parameters: Parameters, rows: Tensor) -> list[Delta] | None:
+        """See `Method.deltas`."""
+        adapters = [
+            BlockAdapters(
+                parameters["down"][:, layer],
+                parameters["up"][:, layer],
+                parameters["down_bias"][:, layer],
+                parameters["up_bias"][:, layer],
+            )
+            for layer in range(self.layers)
+        ]
+        return [_delta(adapter, rows) for adapter in adapters]
+
+
+class XPeft:
+    """`x_peft`: masks M_A and M_B over a frozen bank (arXiv 2401.16137).
+
+    The profile's adapter in block l is
+        relu(norm(x @ g_A c sum_i M_A[l,i] down[l,i])) @ g_B c sum_i M_B[l,i] up[l,i]
+    with c from `aggregate_scale` and constant (and, with `learned_gain`, trained) gains g.
+    """
+
+    frozen = False
+    together = None
+
+    def __init__(self, encoder: Encoder, bank: Bank, spec: MethodSpec) -> None:
+        """Raises BankError where the bank's shape is not the encoder's."""
+        if (bank.layers, bank.width) != (encoder.layers, encoder.width):
+            raise BankError(
+                f"bank: found L={bank.layers}, d={bank.width}, expected L={encoder.layers}, "
+                f"d={encoder.width} of the encoder {encoder.name}"
+            )
+        if spec.mask == "hard" and spec.k is None:
+            raise ConfigError("method.k: found nothing, expected the k of a hard mask")
+        self.spec = spec
+        self.bank = bank.to(encoder.device, trained_dtype(encoder))
+        self._downs = self.bank.down.flatten(2)  # [L, N, d * b]
+        self._ups = self.bank.up.flatten(2)  # [L, N, b * d]
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Names of the trained scores."""
+        return {
+            "separate": ("mask_a", "mask_b"),
+            "tied": ("mask_a",),
+            "down": ("mask_a",),
+            "up": ("mask_b",),
+        }[self.spec.sides]
+
+    def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """See `Method.init`."""
+        bank, spec = self.bank, self.spec
+        made = {}
+        for name in self.sides:
+            scores = _draw(seeds, name, (bank.layers, bank.n), spec.mask_init_std)
+            made[name] = scores + spec.mask_init_mean
+        if spec.learned_gain:
+            made["gain"] = torch.ones(len(seeds), bank.layers, 2)
+        if spec.norm == "affine":
+            made["norm.weight"] = torch.ones(len(seeds), bank.layers, bank.bottleneck)
+            made["norm.bias"] = torch.zeros(len(seeds), bank.layers, bank.bottleneck)
+        dtype, device = bank.down.dtype, bank.down.device
+        return {name: value.to(device, dtype) for name, value in made.items()}
+
+    def masks(self, parameters: Parameters) -> tuple[Tensor, Tensor]:
+        """M_A and M_B of A profiles, [A, L, N] each, before scale and gains."""
+        tied = self.spec.sides == "tied"
+        a = self._mask(parameters.get("mask_a"), parameters)
+        b = a if tied else self._mask(parameters.get("mask_b"), parameters)
+        return a, b
+
+    def aggregate(self, parameters: Parameters) -> list[BlockAdapters]:
+        """The adapters that the masks of A profiles make, one entry a block.
+
+        One matrix product a block and side: [A, N] x [N, d * b].
+        """
+        bank, spec = self.bank, self.spec
+        mask_a, mask_b = self.masks(parameters)
+        downs = mask_a * (spec.down_gain * self._scale("down"))
+        ups = mask_b * (spec.up_gain * self._scale("up"))
+        if "gain" in parameters:
+            downs = downs * parameters["gain"][:, :, :1]
+            ups = ups * parameters["gain"][:, :, 1:]
+        count, d, b = len(downs), bank.width, bank.bottleneck
+        downs, ups = _whole_tiles(downs), _whole_tiles(ups)
+        return [
+            BlockAdapters(
+                down=(downs[:, layer] @ self._downs[layer])[:count].view(-1, d, b),
+                up=(ups[:, layer] @ self._ups[layer])[:count].view(-1, b, d),
+                down_bias=None
+                if bank.down_bias is None
+                else (downs[:, layer] @ bank.down_bias[layer])[:count],
+                up_bias=None
+                if bank.up_bias is None
+                else (ups[:, layer] @ bank.up_bias[layer])[:count],
+                norm=spec.norm != "none",
+                norm_weight=_of_layer(parameters, "norm.weight", layer),
+                norm_bias=_of_layer(parameters, "norm.bias", layer),
+            )
+            for layer in range(bank.layers)
+        ]
+
+    def deltas(self, parameters: Parameters, rows: Tensor) -> list[Delta] | None:
+        """See `Method.deltas`."""
+        return [_delta(adapter, rows) for adapter in self.aggregate(parameters)]
+
+    def export(self, parameters: Parameters, profile: int) -> Adapter:
+        """The profile's aggregate as a plain Pfeiffer adapter, as AdapterHub could load it.
+
+        Raises:
+            ConfigError: a LayerNorm over the bottleneck has no place in that format.
+        """
+        if self.spec.norm != "none":
+            raise ConfigError(
+                f"export: found norm {self.spec.norm!r}, expected none; a plain adapter has no "
+                "LayerNorm over its bottleneck"
+            )
+        one = {name: value[profile : profile + 1].detach() for name, value in parameters.items()}
+        blocks = self.aggregate(one)
+        down = torch.stack([block.down[0] for block in blocks])
+        up = torch.stack([block.up[0] for block in blocks])
+        down_bias = [block.down_bias for block in blocks if block.down_bias is not None]
+        up_bias = [block.up_bias for block in blocks if block.up_bias is not None]
+        return Adapter(
+            down,
+            up,
+            torch.cat(down_bias) if down_bias else down.new_zeros(len(blocks), down.shape[2]),
+            torch.cat(up_bias) if up_bias else up.new_zeros(len(blocks), up.shape[2]),
+        )
+
+    def selected(self, scores: Tensor) -> Tensor:
+        """The stored form of hard scores [..., N]: booleans, k of them true in a row."""
+        return top_k(scores, self.spec.k or 1) > 0
+
+    def _mask(self, scores: Tensor | None, parameters: Parameters) -> Tensor:
+        spec, bank = self.spec, self.bank
+        if scores is None:  # the side that is not masked takes all adapters alike
+            some = next(iter(parameters.values()))
+            return some.new_ones(some.shape[0], bank.layers, bank.n)
+        if spec.mask == "hard":
+            return hard_mask(scores, spec.k or 1, spec.estimator)
+        return soft_mask(scores, spec.activation)
+
+    def _scale(self, side: str) -> float:
+        masked = self.spec.sides in ("separate", "tied", side)
+        hard = self.spec.mask == "hard" and masked
+        return aggregate_scale((self.spec.k or 1) if hard else self.bank.n, self.spec.scale)
+
+
+class Full:
+    """`full`: fine-tuning of the whole encoder, the reference. One profile at a time."""
+
+    frozen = False
+    together = 1
+
+    def __init__(self, encoder: Encoder) -> None:
+        if encoder.dtype not in (torch.float32, torch.float64):
+            raise ConfigError(
+                f"method full: found encoder.dtype {encoder.dtype}, expected float32: weights "
+                "that are trained keep full precision"
+            )
+        self._weights = {
+            name: value.detach().clone() for name, value in encoder.model.named_parameters()
+        }
+
+    def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """See `Method.init`."""
+        return {
+            f"encoder.{name}": value.unsqueeze(0).repeat(len(seeds), *[1] * value.ndim)
+            for name, value in self._weights.items()
+        }
+
+    def deltas(self, parameters: Parameters, rows: Tensor) -> list[Delta] | None:
+        """See `Method.deltas`."""
+        return None
+
+
+def make_method(encoder: Encoder, spec: MethodSpec, bank: Bank | None = None) -> Method:
+    """The method that a spec names.
+
+    Raises:
+        ConfigError: `x_peft` without a bank or mask kind.
+        BankError: the bank does not fit the encoder.
+    """
+    if spec.method == "head_only":
+        return HeadOnly()
+    if spec.method == "single_adapter":
+        return SingleAdapter(encoder, spec.reduction)
+    if spec.method == "full":
+        return Full(encoder)
+    if bank is None or spec.mask is None:
+        raise ConfigError("method x_peft: found no bank or no mask kind, expected both")
+    return XPeft(encoder, bank, spec)
+
+
+def make_bank(encoder: Encoder, spec: BankSpec) -> Bank:
+    """The random bank of a spec, or the stored one at its path, checked against the encoder."""
+    if spec.kind == "random":
+        return random_bank(
+            encoder.layers,
+            spec.n,
+            encoder.width,
+            bottleneck_of(encoder.width, spec.reduction),
+            seed=spec.seed,
+            init=spec.init,
+            down_std=spec.down_std,
+            up_std=spec.up_std,
+        )
+    if spec.path is None:
+        raise ConfigError(f"bank.path: found nothing, expected the folder of a {spec.kind} bank")
+    return load_bank(spec.path)
+
+
+def init_head(seeds: Sequence[int], outputs: int, encoder: Encoder) -> dict[str, Tensor]:
+    """Linear heads: weight [P, C, d] as torch.nn.Linear draws it, bias [P, C] zero."""
+    std = 1 / math.sqrt(3 * encoder.width)
+    weight = _draw(seeds, "head", (outputs, encoder.width), std)
+    dtype = trained_dtype(encoder)
+    return {
+        "head.weight": weight.to(encoder.device, dtype),
+        "head.bias": torch.zeros(len(seeds), outputs, device=encoder.device, dtype=dtype),
+    }
+
+
+def bottleneck_of(width: int, reduction: int) -> int:
+    """b = d / reduction.
+
+    Raises:
+        ConfigError: the reduction does not divide the width.
+    """
+    if width % reduction:
+        raise ConfigError(
+            f"reduction: found {reduction}, expected a divisor of the encoder's width {width}"
+        )
+    return width // reduction
+
+
+def trained_dtype(encoder: Encoder) -> torch.dtype:
+    """Dtype of trained parameters and banks: float32, or float64 for a float64 encoder."""
+    return torch.promote_types(encoder.dtype, torch.float32)
+
+
+def _draw(seeds: Sequence[int], name: str, shape: tuple[int, ...], std: float) -> Tensor:
+    """[P, *shape] float32, uniform of that standard deviation; a stream for each seed and name."""
+    count = int(np.prod(shape))
+    rows = [uniform(count, derive_key("init", name, seed)) for seed in seeds]
+    return torch.from_numpy(np.stack(rows).reshape(len(seeds), *shape)) * (std * math.sqrt(3))
+
+
+def _whole_tiles(weights: Tensor) -> Tensor:
+    """[A, L, N] with zero rows added, so that A is a multiple of TILE.
+
+    Matrix libraries sum in another order for one row, or for the rows that are left over at the
+    end. With whole tiles a profile's aggregate has the same bits in any company.
+    """
+    return functional.pad(weights, (0, 0, 0, 0, 0, -len(weights) % TILE))
+
+
+def _of_layer(parameters: Parameters, name: str, layer: int) -> Tensor | None:
+    value = parameters.get(name)
+    return None if value is None else value[:, layer]
+
+
+def _delta(adapter: BlockAdapters, rows: Tensor) -> Delta:
+    return lambda hidden: adapter.delta(hidden, rows)

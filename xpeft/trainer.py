@@ -1,0 +1,553 @@
+"""One job, from its file to the records of its seeds.
+
+The order is fixed: read the prepared data, tokenize, tune on a held-out part of the training rows
+(all trials together, each a profile), train all seeds together with what the tuning chose, score
+them once on the validation rows, write the records. The validation rows decide nothing.
+
+A killed job goes on from its checkpoint in the work folder and gives the same `result`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from xpeft import records
+from xpeft.bank import Bank
+from xpeft.batches import steps_in_epoch
+from xpeft.codec import MaskFormat
+from xpeft.data.prepared import Prepared, Split, holdout, load_prepared
+from xpeft.encoder import Encoder, TokenTable, load_encoder
+from xpeft.errors import ConfigError
+from xpeft.fitting import (
+    EncodedFeatures,
+    Features,
+    Fitted,
+    FrozenFeatures,
+    Interrupted,
+    ProfileData,
+    fit,
+    predict,
+)
+from xpeft.hashing import mix64
+from xpeft.io import canonical_json, read_json, write_json
+from xpeft.job import Job, TrainingSpec
+from xpeft.machine import peak_memory, processor_name, reset_peak_memory, set_determinism, versions
+from xpeft.methods import Method, XPeft, init_head, make_bank, make_method, part_of
+from xpeft.metrics import compute
+from xpeft.optimizer import Schedule
+from xpeft.version import git_state
+
+log = logging.getLogger(__name__)
+
+CURVE_POINTS = 40
+"""Most points of a learning curve in a record."""
+
+
+def train_job(
+    job: Job,
+    data_dir: str | os.PathLike[str],
+    records_dir: str | os.PathLike[str],
+    tuning_file: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str],
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> None:
+    """Run a job and write `seed<k>.json` for each seed, and the tuning file.
+
+    Args:
+        job: what to do.
+        data_dir: prepared folder of the task.
+        records_dir: folder of the job's records.
+        tuning_file: what was tried on held-out training rows, and what was chosen.
+        work_dir: checkpoints; removed when the records are written.
+        device: "cpu" or "cuda".
+        threads: of the CPU; None for the job's own number. Scores depend on it.
+
+    Raises:
+        ConfigError: settings contradict each other, or no such device.
+        DataError, EncoderError, BankError: an input is missing, damaged or does not fit.
+        Interrupted: SIGTERM came; a checkpoint was written.
+    """
+    run = _Run(job, Path(data_dir), Path(work_dir), device, threads or job.threads)
+    with _sigterm_flag() as stop:
+        run.stop = stop
+        settings = run.tune(Path(tuning_file))
+        run.train(settings, Path(records_dir))
+    shutil.rmtree(work_dir, ignore_errors=True)
+
+
+class _Run:
+    """A job with its inputs loaded."""
+
+    def __init__(self, job: Job, data_dir: Path, work_dir: Path, device: str, threads: int) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("device: found cuda, but torch sees no GPU; use --device cpu")
+        set_determinism(device, threads)
+        self.job = job
+        self.device = device
+        self.threads = threads
+        self.work = work_dir
+        self.stop = threading.Event()
+        self.begun = time.monotonic()
+        reset_peak_memory(device)
+        self.prepared: Prepared = load_prepared(data_dir)
+        meta = self.prepared.meta
+        if (meta.suite, meta.task) != (job.suite, job.task):
+            raise ConfigError(
+                f"{data_dir}: found data of {meta.suite}/{meta.task}, expected "
+                f"{job.suite}/{job.task}"
+            )
+        self.encoder: Encoder = load_encoder(job.encoder, device)
+        self.bank: Bank | None = None
+        if job.method.method == "x_peft":
+            if job.bank is None:
+                raise ConfigError(f"job {job.arm}: x_peft without a bank")
+            self.bank = make_bank(self.encoder, job.bank)
+        self.method: Method = make_method(self.encoder, job.method, self.bank)
+        self.tokens = self._tokenize(self.prepared.train)
+        self.validation = self._tokenize(self.prepared.validation)
+        self.features: Features = (
+            FrozenFeatures(self.encoder)
+            if self.method.frozen
+            else EncodedFeatures(self.encoder, self.method)
+        )
+
+    def tune(self, path: Path) -> dict[str, float]:
+        """The settings that score best on held-out training rows; writes the tuning file.
+
+        Without trials, the training settings as they are. Among equal scores the first trial wins.
+        """
+        job, tuning = self.job, self.job.tuning
+        trials = [dict(trial) for trial in tuning.trials] if tuning else []
+        for trial in trials:
+            _override(job.training, trial)  # fails early, before any training
+        if tuning is None or not trials:
+            write_json(path, self._tuning_json([], None, "no tuning: settings are fixed"))
+            return {}
+        kept = self.work / "tuning.json"
+        identity = self._identity("tuning")
+        if kept.is_file() and (done := read_json(kept)).get("identity") == identity:
+            write_json(path, done["tuning"])
+            return dict(trials[done["tuning"]["chosen"]])
+        rows = np.arange(len(self.prepared.train))
+        if len(rows) > tuning.max_rows:
+            chosen = np.argsort(mix64(rows, tuning.seed), kind="stable")[: tuning.max_rows]
+            rows = np.sort(chosen)
+        subset = self.prepared.train.take(rows)
+        fit_part, dev_part = holdout(subset, tuning.holdout, tuning.seed)
+        place = {int(row): i for i, row in enumerate(self.prepared.train.rows)}
+        fit_rows, dev_rows = (
+            np.array([place[int(row)] for row in part.rows]) for part in (fit_part, dev_part)
+        )
+        specs = [
+            dataclasses.replace(_override(job.training, trial), epochs=tuning.epochs)
+            for trial in trials
+        ]
+        log.info(
+            "tuning: %d trials of %g epochs on %d rows, scored on %d held-out rows",
+            len(trials),
+            tuning.epochs,
+            len(fit_rows),
+            len(dev_rows),
+        )
+        fitted, scale = self._fit("tuning", fit_rows, specs, [tuning.seed] * len(trials))
+        dev_tokens = self.tokens.take(dev_rows)
+        metric = self.prepared.meta.metrics[0]
+        results = []
+        for number, trial in enumerate(trials):
+            outputs = self._predict(fitted, number, dev_tokens)
+            score = self._scores(self._decide(outputs, scale), dev_part.labels)[metric]
+            results.append({"settings": trial, "score": score})
+            log.info("  trial %d: %s: %s %.4f", number + 1, trial, metric, score)
+        best = max(range(len(results)), key=lambda i: (results[i]["score"], -i))
+        split = f"{len(dev_rows)} of {len(rows)} training rows, held out; {tuning.epochs:g} epochs"
+        value = self._tuning_json(results, best, split)
+        write_json(kept, {"identity": identity, "tuning": value})
+        write_json(path, value)
+        return dict(trials[best])
+
+    def train(self, settings: dict[str, float], records_dir: Path) -> None:
+        """Train all seeds and write their records."""
+        job = self.job
+        spec = _override(job.training, settings)
+        rows = np.arange(len(self.prepared.train))
+        log.info(
+            "training: %s, %d seeds, %d rows, %g epochs, %s",
+            job.arm,
+            len(job.seeds),
+            len(rows),
+            spec.epochs,
+            settings or "fixed settings",
+        )
+        seeds = list(job.seeds)
+        fitted, scale = self._fit("train", rows, [spec] * len(seeds), seeds)
+        share = self._encoder_share(fitted)
+        if fitted.seconds > 0 and fitted.rows:
+            log.info(
+                "efficiency: %.0f rows a second, %s of the encoder's own forward and backward",
+                fitted.rows / fitted.seconds,
+                "no part" if share is None else f"{share:.0%}",
+            )
+        outputs = [self._predict(fitted, number, self.validation) for number in range(len(seeds))]
+        run = self._run_json(fitted, share)
+        for number, seed in enumerate(seeds):
+            result = self._result(fitted, number, outputs[number], scale, spec, settings)
+            record: Any = {"schema": records.SCHEMA, "cell": self._cell(seed)}
+            record |= {"result": result, "run": run}
+            records.write_record(records_dir / f"seed{seed}.json", record)
+            log.info(
+                "%s/%s %s seed %d: %s %.4f",
+                job.suite,
+                job.task,
+                job.arm,
+                seed,
+                result["primary"],
+                result["score"],
+            )
+
+    def _fit(
+        self,
+        phase: str,
+        rows: npt.NDArray[np.int64],
+        specs: Sequence[TrainingSpec],
+        seeds: Sequence[int],
+    ) -> tuple[Fitted, _LabelScale]:
+        """Train one profile a spec and seed, as many at once as the method can."""
+        labels = self.prepared.train.labels[rows]
+        scale = _LabelScale.of(labels)
+        profiles = [ProfileData(rows, scale.normalize(labels), seed) for seed in seeds]
+        schedules = [
+            Schedule(
+                steps=max(1, round(s.epochs * steps_in_epoch(len(rows), s.batch_size))),
+                lr=s.lr,
+                head_lr=s.head_lr,
+                warmup=s.warmup,
+                weight_decay=s.weight_decay,
+                clip=s.clip,
+            )
+            for s in specs
+        ]
+        size = self.method.together or len(seeds)
+        parts = []
+        for start in range(0, len(seeds), size):
+            few = slice(start, start + size)
+            parameters = {
+                **self.method.init(seeds[few]),
+                **init_head(seeds[few], self.prepared.meta.num_outputs, self.encoder),
+            }
+            with _progress_bar(f"{self.job.task} {self.job.arm} {phase}") as progress:
+                parts.append(
+                    fit(
+                        self.method,
+                        self.features,
+                        parameters,
+                        self.tokens,
+                        profiles[few],
+                        schedules[few],
+                        batch_size=self.job.training.batch_size,
+                        rows_at_once=self.job.training.rows_at_once,
+                        checkpoint=self.work / f"{phase}-{start}.safetensors",
+                        identity=self._identity(f"{phase}-{start}", seeds[few]),
+                        checkpoint_seconds=self.job.training.checkpoint_seconds,
+                        stop=self.stop.is_set,
+                        progress=progress,
+                    )
+                )
+        return _merge(parts), scale
+
+    def _predict(self, fitted: Fitted, profile: int, tokens: TokenTable) -> Tensor:
+        return predict(self.features, fitted.parameters, profile, tokens)
+
+    def _tokenize(self, split: Split) -> TokenTable:
+        return self.encoder.tokenize(split.texts, split.pairs)
+
+    def _decide(self, outputs: Tensor, scale: _LabelScale) -> npt.NDArray[Any]:
+        """[R, C] outputs to class codes, or to numbers on the labels' scale."""
+        if self.prepared.meta.regression:
+            return scale.restore(outputs[:, 0].double().numpy())
+        return outputs.argmax(dim=1).numpy()
+
+    def _scores(self, predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, float]:
+        meta = self.prepared.meta
+        return compute(meta.metrics, predicted, labels, num_labels=len(meta.labels) or None)
+
+    def _result(
+        self,
+        fitted: Fitted,
+        number: int,
+        outputs: Tensor,
+        scale: _LabelScale,
+        spec: TrainingSpec,
+        settings: dict[str, float],
+    ) -> dict[str, Any]:
+        meta, split = self.prepared.meta, self.prepared.validation
+        predicted = self._decide(outputs, scale)
+        scores = self._scores(predicted, split.labels)
+        train_labels = self.prepared.train.labels
+        if meta.regression:
+            usual: Any = float(train_labels.mean())
+            values = [float(f"{value:.6g}") for value in predicted.tolist()]
+            confusion = None
+        else:
+            usual = int(np.bincount(train_labels).argmax())
+            values = predicted.tolist()
+            size = len(meta.labels)
+            pairs = split.labels * size + predicted
+            confusion = np.bincount(pairs, minlength=size * size).reshape(size, size).tolist()
+        losses = fitted.losses[number]
+        ends = np.unique(np.linspace(0, len(losses), CURVE_POINTS + 1).round().astype(int))
+        windows = [float(losses[a:b].mean()) for a, b in itertools.pairwise(ends)]
+        one = {name: value[number].detach().cpu() for name, value in fitted.parameters.items()}
+        shown = {"epochs": spec.epochs, "lr": spec.lr, "head_lr": spec.head_lr, **settings}
+        return {
+            "primary": meta.metrics[0],
+            "score": scores[meta.metrics[0]],
+            "scores": scores,
+            "rows": {"train": len(train_labels), "validation": len(split)},
+            "best": meta.best,
+            "majority": self._scores(np.full(len(split), usual), split.labels),
+            "constant": len(set(values)) == 1,
+            "confusion": confusion,
+            "predictions": values,
+            "loss": {"step": ends[1:].tolist(), "loss": [float(f"{x:.6g}") for x in windows]},
+            "steps": len(losses),
+            "parameters": _count_parts({name: value.numel() for name, value in one.items()}),
+            "bytes": _count_parts(self._stored_bytes(one)),
+            "settings": shown,
+            "state_sha256": _digest(one),
+        }
+
+    def _stored_bytes(self, one: dict[str, Tensor]) -> dict[str, int]:
+        """Bytes that a profile's file must hold, by parameter: mask codes, all else as float32."""
+        stored = {name: 4 * value.numel() for name, value in one.items()}
+        method = self.method
+        if isinstance(method, XPeft):
+            spec, bank = method.spec, method.bank
+            masks = {name: one[name] for name in method.sides}
+            if spec.mask == "hard":
+                code = MaskFormat("bits", bank.layers, bank.n, k=spec.k, sides=spec.sides)
+                masks = {name: method.selected(scores) for name, scores in masks.items()}
+            else:
+                code = MaskFormat("soft32", bank.layers, bank.n, sides=spec.sides)
+            arrays = {name: value.float().numpy() for name, value in masks.items()}
+            size = len(code.encode(arrays.get("mask_a"), arrays.get("mask_b")))
+            for name in masks:
+                stored[name] = size // len(masks)
+        return stored
+
+    def _encoder_share(self, fitted: Fitted) -> float | None:
+        """Time that the bare encoder's forward and backward would take, over the time taken.
+
+        Both count padded tokens. None where the encoder is not part of training.
+        """
+        if self.method.frozen or not fitted.tokens or fitted.seconds <= 0:
+            return None
+        seconds, tokens = _bare_encoder(self.encoder, self.tokens, self.job.training.rows_at_once)
+        return (seconds / tokens) / (fitted.seconds / fitted.tokens)
+
+    def _cell(self, seed: int) -> dict[str, Any]:
+        job = self.job
+        masked = job.method.method == "x_peft"
+        return {
+            "tier": job.tier,
+            "suite": job.suite,
+            "task": job.task,
+            "arm": job.arm,
+            "method": job.method.method,
+            "mask": job.method.mask if masked else None,
+            "bank": job.bank.kind if masked and job.bank else None,
+            "n": job.bank.n if masked and job.bank else None,
+            "k": job.method.k if masked and job.method.mask == "hard" else None,
+            "variant": job.variant,
+            "seed": seed,
+        }
+
+    def _run_json(self, fitted: Fitted | None, share: float | None) -> dict[str, Any]:
+        rate = fitted.rows / fitted.seconds if fitted and fitted.seconds > 0 else 0.0
+        return {
+            "wall_seconds": round(time.monotonic() - self.begun, 3),
+            "rows_per_second": round(rate, 2),
+            "encoder_share": None if share is None else round(share, 4),
+            "peak_memory_bytes": peak_memory(self.device),
+            "device": self.device,
+            "processor": processor_name(self.device),
+            "threads": self.threads,
+            "dtype": str(self.encoder.dtype).removeprefix("torch."),
+            "versions": versions(),
+            "git": git_state(),
+            "config_sha256": self.job.config_hash(),
+            "data_sha256": self.prepared.meta.sha256,
+            "encoder": {"name": self.encoder.name, "sha256": self.encoder.digest},
+            "bank_sha256": None if self.bank is None else self.bank.digest,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+    def _tuning_json(
+        self, results: list[dict[str, Any]], chosen: int | None, split: str
+    ) -> dict[str, Any]:
+        job = self.job
+        return {
+            "schema": 1,
+            "job": f"{job.suite}/{job.task}/{job.arm}",
+            "split": split,
+            "primary": self.prepared.meta.metrics[0],
+            "trials": results,
+            "chosen": chosen,
+            "run": self._run_json(None, None),
+        }
+
+    def _identity(self, phase: str, seeds: Sequence[int] = ()) -> dict[str, str]:
+        """What a checkpoint must be of, to be gone on from."""
+        return {
+            "phase": phase,
+            "config": self.job.config_hash(),
+            "seeds": ",".join(map(str, seeds)),
+            "data": canonical_json(self.prepared.meta.files),
+            "device": f"{self.device} {self.threads}",
+        }
+
+
+@dataclass(frozen=True)
+class _LabelScale:
+    """Regression labels with mean 0 and deviation 1, so that learning rates mean the same."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    @classmethod
+    def of(cls, labels: npt.NDArray[Any]) -> _LabelScale:
+        if labels.dtype.kind != "f":
+            return cls()
+        return cls(float(labels.mean()), float(labels.std()) or 1.0)
+
+    def normalize(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return labels if labels.dtype.kind != "f" else (labels - self.mean) / self.std
+
+    def restore(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return values * self.std + self.mean
+
+
+def _override(training: TrainingSpec, trial: dict[str, float]) -> TrainingSpec:
+    known = {field.name for field in dataclasses.fields(TrainingSpec)}
+    unknown = sorted(set(trial) - known)
+    if unknown:
+        raise ConfigError(
+            f"tuning trial: found the setting {unknown[0]!r}, expected some of "
+            f"{', '.join(sorted(known))}"
+        )
+    return dataclasses.replace(training, **trial)  # type: ignore[arg-type]
+
+
+def _merge(parts: Sequence[Fitted]) -> Fitted:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return Fitted(
+        parameters={
+            name: torch.cat([part.parameters[name] for part in parts]) for name in first.parameters
+        },
+        losses=[losses for part in parts for losses in part.losses],
+        rows=sum(part.rows for part in parts),
+        tokens=sum(part.tokens for part in parts),
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def _count_parts(counts: dict[str, int]) -> dict[str, int]:
+    parts = dict.fromkeys(records.PARTS, 0)
+    for name, count in counts.items():
+        parts[part_of(name)] += count
+    return {**parts, "total": sum(parts.values())}
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        header = canonical_json([name, str(tensor.dtype), list(tensor.shape)])
+        total.update(header.encode())
+        total.update(tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _bare_encoder(encoder: Encoder, tokens: TokenTable, rows: int) -> tuple[float, int]:
+    """Seconds and padded tokens of the encoder's own forward and backward on typical batches."""
+    order = np.argsort(tokens.lengths, kind="stable")
+    seconds, count = 0.0, 0
+    for warm, share in ((True, 0.5), (False, 0.25), (False, 0.5), (False, 0.75)):
+        middle = int(share * len(order))
+        batch = tokens.batch(order[max(0, middle - rows // 2) :][:rows])
+        shift = torch.zeros((), dtype=encoder.dtype, device=encoder.device, requires_grad=True)
+        deltas = [lambda hidden, shift=shift: shift] + [lambda hidden: 0.0] * (encoder.layers - 1)
+        if encoder.device.type == "cuda":
+            torch.cuda.synchronize()
+        begun = time.perf_counter()
+        encoder(batch, deltas).sum().backward()  # type: ignore[arg-type, no-untyped-call]
+        if encoder.device.type == "cuda":
+            torch.cuda.synchronize()
+        if not warm:
+            seconds += time.perf_counter() - begun
+            count += batch.ids.numel()
+    return seconds, count
+
+
+@contextlib.contextmanager
+def _sigterm_flag() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that training ends with a checkpoint."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _progress_bar(name: str) -> Iterator[Any]:
+    """A bar on a terminal; elsewhere a line every ten per cent or half a minute."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(desc=name, unit="step", leave=False) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield show
+        return
+    begun = last = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 30 or done == total:
+            log.info("%s: step %d of %d, %.0f s", name, done, total, now - begun)
+            last = now
+
+    yield line
+
+
+__all__ = ["Interrupted", "train_job"]
