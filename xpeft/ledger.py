@@ -1,0 +1,705 @@
+"""The ledger: every byte of a profile, by formula and from files.
+
+Letters: L blocks, d width, b bottleneck, f feed-forward width, N adapters in the bank, k selected
+ones, C classes, P profiles. A ratio is always "bytes of an adapter / bytes of what is stored
+instead"; a fair one for a private head sets the same head beside the adapter too. Weights are
+float32, 4 bytes each. All sizes depend on shapes alone, so no encoder is loaded and equal
+arguments give equal ledgers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpeft.codec import Codec, MaskFormat, code_bytes, information_limit_bits
+from xpeft.errors import ConfigError
+from xpeft.io import write_bytes, write_json
+from xpeft.job import MaskKind, Method, Norm, Sides
+from xpeft.shapes import EncoderShape, encoder_shape
+
+SCHEMA = 1
+GOAL = 10_000
+"""The ratio that the paper claims, and that we want for everything a profile stores (ours)."""
+
+PROFILES = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+CODES = ((100, 50), (100, 10), (150, 75), (200, 100), (400, 200), (400, 50), (400, 10))
+"""Pairs (N, k) whose codes are always listed, beside those asked for."""
+
+Json = dict[str, Any]
+
+
+def adapter_parameters(layers: int, width: int, bottleneck: int) -> int:
+    """Parameters of one Pfeiffer adapter: 2 d b L weights and (b + d) L biases."""
+    return layers * (2 * width * bottleneck + bottleneck + width)
+
+
+def norm_parameters(layers: int, bottleneck: int) -> int:
+    """Parameters of an affine LayerNorm over the bottleneck of each block: 2 b L."""
+    return 2 * bottleneck * layers
+
+
+def head_parameters(width: int, classes: int) -> int:
+    """Parameters of a linear head: (d + 1) C."""
+    return (width + 1) * classes
+
+
+def profile_bytes(
+    *,
+    method: Method,
+    layers: int,
+    width: int,
+    bottleneck: int,
+    classes: int,
+    mask: MaskKind | None = None,
+    codec: Codec | None = None,
+    n: int = 0,
+    k: int | None = None,
+    sides: Sides = "separate",
+    norm: Norm = "none",
+    gains: int = 0,
+    encoder_parameters: int = 0,
+) -> dict[str, int]:
+    """The bytes a profile of some method stores, its private head included.
+
+    Args:
+        method: parts that it does not have are 0, whatever the other arguments say.
+        layers, width, bottleneck, classes: L, d, b, and the width of the head.
+        mask: of `x_peft`: `soft` or `hard`.
+        codec: how masks are stored; by default `soft32` for soft masks and `bits` for hard ones.
+        n, k, sides: of `x_peft`: N, ones in a row of a hard mask, matrices that are stored.
+        norm: only `affine` stores parameters.
+        gains: trained factors of the aggregate, as numbers (2 L for one a block and side).
+        encoder_parameters: of `full`: parameters of the encoder that it stores.
+
+    Returns:
+        masks, norm, head, adapter, gain, encoder, and their total.
+    """
+    parts = dict.fromkeys(("masks", "norm", "head", "adapter", "gain", "encoder"), 0)
+    parts["head"] = 4 * head_parameters(width, classes)
+    if method == "single_adapter":
+        parts["adapter"] = 4 * adapter_parameters(layers, width, bottleneck)
+    elif method == "full":
+        parts["encoder"] = 4 * encoder_parameters
+    elif method == "x_peft":
+        if mask not in ("soft", "hard"):
+            raise ConfigError(f"mask: found {mask!r}, expected soft or hard for x_peft")
+        chosen: Codec = codec or ("soft32" if mask == "soft" else "bits")
+        if (chosen in ("soft32", "soft16")) != (mask == "soft"):
+            raise ConfigError(f"codec: found {chosen} with {mask} masks, expected one for them")
+        parts["masks"] = code_bytes(chosen, layers, n, None if mask == "soft" else k, sides)
+        parts["norm"] = 4 * norm_parameters(layers, bottleneck) if norm == "affine" else 0
+        parts["gain"] = 4 * gains
+    elif method != "head_only":
+        raise ConfigError(f"method: found {method!r}, expected one of the methods")
+    return {**parts, "total": sum(parts.values())}
+
+
+def ledger(
+    shape: EncoderShape,
+    adapters: int = 100,
+    reduction: int = 16,
+    k: int | None = None,
+    classes: int = 15,
+    profiles: Sequence[int] = PROFILES,
+) -> Json:
+    """The whole account for one encoder, as plain JSON.
+
+    Args:
+        shape: of the encoder, from `xpeft.shapes.encoder_shape`.
+        adapters: N.
+        reduction: d / b.
+        k: selected adapters a row of a hard mask; None means N // 2 (ours).
+        classes: C, of the private head: 15 are the categories of LaMP news.
+        profiles: the P to share a bank over.
+
+    Raises:
+        ConfigError: a number is out of range, or the reduction does not divide the width.
+    """
+    k = max(1, adapters // 2) if k is None else k
+    for name, value, least in (
+        ("adapters", adapters, 1),
+        ("reduction", reduction, 1),
+        ("k", k, 1),
+        ("classes", classes, 1),
+        *(("profiles", p, 1) for p in profiles),
+    ):
+        if value < least:
+            raise ConfigError(f"{name}: found {value}, expected at least {least}")
+    if k > adapters:
+        raise ConfigError(f"k: found {k}, expected at most the {adapters} adapters of the bank")
+    if shape.width % reduction:
+        raise ConfigError(
+            f"reduction: found {reduction}, expected a divisor of the encoder's width {shape.width}"
+        )
+    layers, d, b = shape.layers, shape.width, shape.width // reduction
+    adapter, masks = _adapter(layers, d, b), _masks(layers, adapters, k)
+    size = adapter["bytes"]
+    for entry in masks.values():
+        entry["ratio"] = _ratio(size, entry["bytes"])
+    norm = {
+        "kind": "affine",
+        "parameters": norm_parameters(layers, b),
+        "bytes": 4 * norm_parameters(layers, b),
+        "formula": f"2 b L x 4 = 2 x {b} x {layers} x 4",
+    }
+    head = {
+        "classes": classes,
+        "parameters": head_parameters(d, classes),
+        "bytes": 4 * head_parameters(d, classes),
+        "formula": f"(d + 1) C x 4 = {d + 1} x {classes} x 4",
+    }
+    gain = {
+        "parameters": 2 * layers,
+        "bytes": 8 * layers,
+        "formula": f"2 L x 4 = 2 x {layers} x 4",
+    }
+    hard = masks["hard_bits"]["bytes"]
+    banks = _banks(shape, b, adapters, size, hard)
+    measured = measure(shape, adapters, reduction, k, classes)
+    adapter["file_bytes"] = measured["adapter_file_bytes"]
+    return {
+        "schema": SCHEMA,
+        "encoder": {
+            "name": shape.name,
+            "family": shape.family,
+            "layers": layers,
+            "width": d,
+            "bottleneck": b,
+            "reduction": reduction,
+            "parameters": shape.parameters,
+        },
+        "adapters": adapters,
+        "k": k,
+        "classes": classes,
+        "adapter": adapter,
+        "masks": masks,
+        "norm": norm,
+        "head": head,
+        "gain": gain,
+        "goal": {"ratio": GOAL, "bytes": size // GOAL},
+        "combinations": _combinations(masks, norm, head, gain, size),
+        "codes": _codes(layers, adapters, k, size),
+        "bank": banks,
+        "profiles": [_share(p, size, hard, banks) for p in profiles],
+        "peers": _peers(shape, b, masks, size),
+        "trainable_parameters": {
+            "adapter": adapter["parameters"],
+            "adapter_weights": adapter["weights"],
+            "soft_masks": 2 * layers * adapters,  # hard ones train as many scores
+            "ratio": _ratio(adapter["parameters"], 2 * layers * adapters),
+        },
+        "measured": measured,
+    }
+
+
+def measure(shape: EncoderShape, adapters: int, reduction: int, k: int, classes: int) -> Json:
+    """Build the files of an adapter and of profiles in a temporary folder, and weigh them.
+
+    The adapter is stored as compactly as safetensors allows, four stacked tensors (a file with a
+    tensor for each block is larger), so that no ratio profits from its overhead. Masks are
+    weighed twice: as the bare code, and in a safetensors file that says what it holds.
+    """
+    from safetensors.numpy import save
+
+    layers, d, b = shape.layers, shape.width, shape.width // reduction
+    order = np.random.default_rng(0).random((2, layers, adapters)).argsort(axis=2)
+    hard = order.argsort(axis=2) < k
+    zeros = np.zeros((2, layers, adapters), dtype=np.float32)
+    codes = {
+        "soft_fp32": MaskFormat("soft32", layers, adapters).encode(*zeros),
+        "soft_fp16": MaskFormat("soft16", layers, adapters).encode(*zeros),
+        "hard_bits": MaskFormat("bits", layers, adapters, k).encode(*hard),
+        "hard_enumerative": MaskFormat("enumerative", layers, adapters, k).encode(*hard),
+    }
+    masks = {"masks": np.frombuffer(codes["hard_bits"], np.uint8)}
+    norm = _floats({"norm.weight": (layers, b), "norm.bias": (layers, b)})
+    head = _floats({"head.weight": (classes, d), "head.bias": (classes,)})
+    adapter = _floats(
+        {
+            "down": (layers, d, b),
+            "up": (layers, b, d),
+            "down_bias": (layers, b),
+            "up_bias": (layers, d),
+        }
+    )
+    contents: dict[str, tuple[str, bytes, int]] = {
+        "adapter": ("adapter.safetensors", save(adapter), _payload(adapter))
+    }
+    for name, code in codes.items():
+        contents[name] = (f"{name}.mask", code, len(code))
+    for name, tensors in (
+        ("norm", norm),
+        ("head", head),
+        ("profile", masks),
+        ("profile+norm", masks | norm),
+        ("profile+head", masks | head),
+        ("profile+norm+head", masks | norm | head),
+    ):
+        contents[name] = (f"{name}.safetensors", save(tensors), _payload(tensors))
+    manifest = _manifest(shape, b, adapters)
+    contents["random_bank"] = ("manifest.json", b"", len(_json_text(manifest)))
+
+    files: list[Json] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for part, (file, content, payload) in contents.items():
+            path = Path(folder) / file
+            if part == "random_bank":
+                write_json(path, manifest)
+            else:
+                write_bytes(path, content)
+            size = path.stat().st_size
+            files.append(
+                {
+                    "part": part,
+                    "file": file,
+                    "payload_bytes": payload,
+                    "file_bytes": size,
+                    "overhead_bytes": size - payload,
+                }
+            )
+    total = files[0]["file_bytes"]
+    for entry in files:
+        if entry["part"] not in ("adapter", "random_bank", "norm", "head"):
+            entry["ratio"] = _ratio(total, entry["file_bytes"])
+    return {"adapter_file_bytes": total, "files": files}
+
+
+def run_ledger(
+    encoder: str,
+    adapters: int = 100,
+    k: int | None = None,
+    classes: int = 15,
+    reduction: int = 16,
+    as_json: bool = False,
+    out: str | os.PathLike[str] | None = None,
+) -> None:
+    """What `xpeft ledger` does: print the ledger as a table or as JSON; write JSON to `out`."""
+    account = ledger(encoder_shape(encoder), adapters, reduction, k, classes)
+    if out is not None:
+        write_json(out, account)
+    print(_json_text(account) if as_json else format_table(account), end="")
+
+
+def _adapter(layers: int, d: int, b: int) -> Json:
+    weights, parameters = 2 * d * b * layers, adapter_parameters(layers, d, b)
+    return {
+        "weights": weights,
+        "biases": parameters - weights,
+        "parameters": parameters,
+        "bytes": 4 * parameters,
+        "formula": {
+            "weights": f"2 d b L = 2 x {d} x {b} x {layers}",
+            "biases": f"(b + d) L = ({b} + {d}) x {layers}",
+            "bytes": f"4 x {parameters:,}",
+        },
+    }
+
+
+def _masks(layers: int, n: int, k: int) -> dict[str, Json]:
+    """Each way to store M_A and M_B: its bytes, and how they come about."""
+    row = MaskFormat("enumerative", layers, n, k).row_bytes
+    bits = information_limit_bits(layers, n, k)
+    rows = f"2 x {layers}"
+    return {
+        "soft_fp32": {
+            "bytes": code_bytes("soft32", layers, n),
+            "formula": f"2 L N x 4 = {rows} x {n} x 4",
+        },
+        "soft_fp16": {
+            "bytes": code_bytes("soft16", layers, n),
+            "formula": f"2 L N x 2 = {rows} x {n} x 2",
+        },
+        "hard_bits": {
+            "bytes": code_bytes("bits", layers, n),
+            "formula": f"2 L ceil(N / 8) = {rows} x {-(-n // 8)}",
+        },
+        "hard_enumerative": {
+            "bytes": code_bytes("enumerative", layers, n, k),
+            "formula": f"2 L ceil(log2 C({n}, {k}) / 8) = {rows} x {row}",
+        },
+        "information_limit": {
+            "bits": bits,
+            "bytes": -(-bits // 8),
+            "formula": f"ceil(2 L log2 C({n}, {k})) = {bits:,} bits",
+        },
+    }
+
+
+def _combinations(
+    masks: dict[str, Json], norm: Json, head: Json, gain: Json, adapter: int
+) -> list[Json]:
+    """What profiles of different privacy store.
+
+    `ratio` is against the adapter alone; `ratio_same_head` gives the adapter the private head
+    too, as its profile also needs one.
+    """
+    hard, soft = "hard masks", "soft masks fp32"
+    rows: list[tuple[str, str, dict[str, int]]] = []
+    for key, name, source in (("hard", hard, "hard_bits"), ("soft", soft, "soft_fp32")):
+        size = masks[source]["bytes"]
+        for suffix, words, extra in (
+            ("", " alone (norm fixed, head shared)", {}),
+            ("+gain", " + a gain a block and side", {"gain": gain["bytes"]}),
+            ("+norm", " + private affine norm", {"norm": norm["bytes"]}),
+            ("+head", f" + private {head['classes']}-class head", {"head": head["bytes"]}),
+            (
+                "+norm+head",
+                " + private norm and head",
+                {"norm": norm["bytes"], "head": head["bytes"]},
+            ),
+        ):
+            rows.append((key + suffix, name + words, {"masks": size, **extra}))
+    coded = masks["hard_enumerative"]["bytes"]
+    rows.insert(1, ("enumerative", f"{hard} alone, enumerative code", {"masks": coded}))
+    result = []
+    for key, name, parts in rows:
+        size, other = sum(parts.values()), adapter + parts.get("head", 0)
+        result.append(
+            {
+                "key": key,
+                "name": name,
+                "parts": parts,
+                "bytes": size,
+                "ratio": _ratio(adapter, size),
+                "ratio_same_head": _ratio(other, size),
+                "reaches_goal": adapter >= GOAL * size,
+            }
+        )
+    return result
+
+
+def _codes(layers: int, adapters: int, k: int, adapter: int) -> list[Json]:
+    """Bit set, enumerative code and information limit over a grid of N and k."""
+    result = []
+    for n, ones in sorted({*CODES, (adapters, k)}, key=lambda pair: (pair[0], -pair[1])):
+        masks = _masks(layers, n, ones)
+        result.append(
+            {"n": n, "k": ones}
+            | {
+                name: {
+                    "bytes": masks[name]["bytes"],
+                    "ratio": _ratio(adapter, masks[name]["bytes"]),
+                }
+                for name in ("hard_bits", "hard_enumerative", "information_limit")
+            }
+        )
+    return result
+
+
+def _banks(shape: EncoderShape, b: int, n: int, adapter: int, masks: int) -> dict[str, Json]:
+    """What the bank itself costs, once, and from how many profiles on it pays.
+
+    A trained bank is N adapters with biases. A random one is its manifest, which holds the seed;
+    in memory it is as large, but for the biases, which are zero and not kept.
+    """
+    weights = 4 * 2 * shape.width * b * shape.layers
+    manifest = len(_json_text(_manifest(shape, b, n)))
+    result = {}
+    for kind, size, memory, formula in (
+        ("random", manifest, n * weights, "its manifest, which holds the seed"),
+        ("trained", n * adapter, n * adapter, f"N adapters = {n} x {adapter:,}"),
+    ):
+        result[kind] = {
+            "kind": kind,
+            "bytes": size,
+            "memory_bytes": memory,
+            "formula": formula,
+            "break_even_profiles": _profiles_for(1, size, adapter, masks, strictly=True),
+            "profiles_for_ratio": {
+                str(ratio): _profiles_for(ratio, size, adapter, masks)
+                for ratio in (10, 100, 1_000, GOAL)
+            },
+        }
+    return result
+
+
+def _profiles_for(
+    ratio: int, bank: int, adapter: int, masks: int, *, strictly: bool = False
+) -> int | None:
+    """The least P with P adapter >= ratio (bank + P masks), or > if `strictly`; None if no P."""
+    gain = adapter - ratio * masks
+    if gain <= 0:
+        return None
+    return max(1, ratio * bank // gain + 1 if strictly else -(-ratio * bank // gain))
+
+
+def _share(profiles: int, adapter: int, masks: int, banks: dict[str, Json]) -> Json:
+    """P adapters against a bank and P hard masks (bit sets)."""
+    entry: Json = {
+        "profiles": profiles,
+        "adapter_bytes": profiles * adapter,
+        "masks_bytes": profiles * masks,
+    }
+    for kind, bank in banks.items():
+        total = bank["bytes"] + profiles * masks
+        entry[kind] = {
+            "bytes": total,
+            "bytes_per_profile": round(total / profiles, 3),
+            "ratio": _ratio(profiles * adapter, total),
+        }
+    return entry
+
+
+def _peers(shape: EncoderShape, b: int, masks: dict[str, Json], adapter: int) -> list[Json]:
+    """Other methods' bytes a profile, fp32, head excluded, by formula, the largest first.
+
+    Numbers of parameters are those of the `peft` library with its default targets for BERT:
+    query and value for LoRA and its kin; key, value and the inputs of both output layers of a
+    block for (IA)3. Matrices that a seed makes again are not counted.
+    """
+    layers, d, f = shape.layers, shape.width, shape.intermediate
+    counts: list[tuple[str, str, int | None, str, str]] = [
+        ("full", "full fine-tuning", shape.parameters, "all parameters of the encoder", ""),
+        (
+            "adapter",
+            f"Pfeiffer adapter, b = {b}",
+            adapter_parameters(layers, d, b),
+            f"(2 d b + b + d) L = (2 x {d} x {b} + {b} + {d}) x {layers}",
+            "the measure of all ratios",
+        ),
+        ("bitfit", "BitFit", shape.biases, "all biases of the encoder", ""),
+        (
+            "lora",
+            "LoRA, r = 8, q and v",
+            2 * layers * 8 * 2 * d,
+            f"2 L r (d + d) = 2 x {layers} x 8 x {2 * d}",
+            "",
+        ),
+        (
+            "ia3",
+            "(IA)3",
+            None if f is None else layers * (3 * d + f),
+            f"L (3 d + f) = {layers} x ({3 * d} + {f})",
+            "",
+        ),
+        (
+            "vera",
+            "VeRA, r = 256, q and v",
+            2 * layers * (256 + d),
+            f"2 L (r + d) = 2 x {layers} x (256 + {d})",
+            "its projections are a seed; a file that keeps them is larger",
+        ),
+        (
+            "fourierft",
+            "FourierFT, n = 1,000, q and v",
+            2 * layers * 1000,
+            f"2 L n = 2 x {layers} x 1000",
+            "its frequencies are a seed",
+        ),
+        ("prompt", "prompt tuning, 20 tokens", 20 * d, f"20 d = 20 x {d}", ""),
+        (
+            "tinylora",
+            "TinyLoRA, u = 64, q and v",
+            2 * layers * 64,
+            f"2 L u = 2 x {layers} x 64",
+            "its frozen factors are made again from the encoder",
+        ),
+        (
+            "unilora",
+            "UniLoRA, default",
+            256,
+            "theta_d = 256 numbers for all blocks",
+            "its indices are a seed",
+        ),
+    ]
+    peers: list[Json] = [
+        {"key": key, "name": name, "parameters": count, "bytes": 4 * count, "formula": formula}
+        | {"note": note, "ours": False}
+        for key, name, count, formula, note in counts
+        if count is not None
+    ]
+    names = {
+        "soft_fp32": "X-PEFT, soft masks fp32",
+        "soft_fp16": "X-PEFT, soft masks fp16",
+        "hard_bits": "X-PEFT, hard masks, bit set",
+        "hard_enumerative": "X-PEFT, hard masks, enumerative",
+    }
+    trained = masks["soft_fp32"]["bytes"] // 4
+    peers += [
+        {
+            "key": key,
+            "name": name,
+            "parameters": trained,
+            "bytes": masks[key]["bytes"],
+            "formula": masks[key]["formula"],
+            "note": "the bank is shared; see bank",
+            "ours": True,
+        }
+        for key, name in names.items()
+    ]
+    for peer in peers:
+        peer["ratio"] = _ratio(adapter, peer["bytes"])
+        peer["counted"] = "formula"
+    return sorted(peers, key=lambda peer: (-peer["bytes"], peer["name"]))
+
+
+def _manifest(shape: EncoderShape, b: int, n: int) -> Json:
+    """The manifest of a random bank as `xpeft.bank.save_bank` writes it, with an empty digest.
+
+    The digest would need the bank's entries; its length does not.
+    """
+    sizes = {"layers": shape.layers, "n": n, "width": shape.width, "bottleneck": b}
+    recipe = {"generator": 1, "seed": 0, "init": "uniform", "down_std": 0.02, "up_std": 0.02}
+    return {
+        "schema": 1,
+        "kind": "random",
+        "shape": sizes,
+        "recipe": {**recipe, "shape": list(sizes.values())},
+        "digest": "0" * 64,
+    }
+
+
+def _json_text(value: Json) -> str:
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def _floats(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    return {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+def _payload(tensors: dict[str, Any]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _ratio(adapter: int, size: int) -> float | None:
+    """adapter / size, to three digits after the point; None where nothing is stored."""
+    return round(adapter / size, 3) if size else None
+
+
+def format_table(account: Json) -> str:
+    """The ledger for a terminal: the same numbers step by step, in aligned columns."""
+    encoder, adapter, head = account["encoder"], account["adapter"], account["head"]
+    n, k, bank = account["adapters"], account["k"], account["bank"]
+    lines = [
+        f"Byte ledger of a profile on {encoder['name']}",
+        f"L = {encoder['layers']} blocks, d = {encoder['width']}, reduction "
+        f"{encoder['reduction']} -> b = {encoder['bottleneck']}; a bank of N = {n} adapters, "
+        f"k = {k}, C = {head['classes']} classes",
+        "x = bytes of one adapter / bytes of what is stored instead",
+    ]
+
+    def section(title: str, rows: list[list[str]], left: int = 2) -> None:
+        lines.extend(["", title, *_align(rows, left)])
+
+    formula = adapter["formula"]
+    section(
+        "1. An adapter for each profile (Pfeiffer bottleneck)",
+        [
+            ["weights", formula["weights"], f"{adapter['weights']:,}"],
+            ["biases", formula["biases"], f"{adapter['biases']:,}"],
+            ["parameters", "weights + biases", f"{adapter['parameters']:,}"],
+            ["bytes, fp32", formula["bytes"], f"{adapter['bytes']:,} B"],
+        ],
+    )
+    names = {
+        "soft_fp32": "soft, fp32",
+        "soft_fp16": "soft, fp16",
+        "hard_bits": "hard, bit set",
+        "hard_enumerative": "hard, enumerative code",
+        "information_limit": "hard, information limit",
+    }
+    section(
+        "2. Masks M_A and M_B over a shared bank instead, L x N each",
+        [
+            [names[name], entry["formula"], _b(entry), _x(entry)]
+            for name, entry in account["masks"].items()
+        ],
+    )
+    section(
+        "3. All that a profile stores: norm and head cost more than the masks",
+        [["", "bytes", "adapter", "adapter + same head"]]
+        + [
+            [entry["name"], _b(entry), _x(entry), _times(entry["ratio_same_head"])]
+            for entry in account["combinations"]
+        ],
+        left=1,
+    )
+    lines.append(f"   {account['goal']['ratio']:,}x leaves {account['goal']['bytes']:,} B.")
+    section(
+        "4. Codes of hard masks over N and k",
+        [["N", "k", "bit set", "", "enumerative", "", "limit", ""]]
+        + [
+            [str(entry["n"]), str(entry["k"])]
+            + [
+                text
+                for name in ("hard_bits", "hard_enumerative", "information_limit")
+                for text in (_b(entry[name]), _x(entry[name]))
+            ]
+            for entry in account["codes"]
+        ],
+        left=0,
+    )
+    rows = [["P profiles", "adapters", "random bank + masks", "", "trained bank + masks", ""]]
+    for entry in account["profiles"]:
+        rows.append([f"{entry['profiles']:,}", f"{entry['adapter_bytes']:,} B"])
+        rows[-1] += [text for kind in bank for text in (_b(entry[kind]), _x(entry[kind]))]
+    section("5. The bank's share: it is stored once for P profiles (hard masks, bit set)", rows, 0)
+    for kind, entry in bank.items():
+        even = entry["break_even_profiles"]
+        goal = entry["profiles_for_ratio"][str(GOAL)]
+        lines.append(
+            f"   {kind} bank: {entry['bytes']:,} B ({entry['formula']}); "
+            + ("never pays" if even is None else f"pays from P = {even:,}")
+            + ("" if goal is None else f"; {GOAL:,}x from P = {goal:,}")
+        )
+    section(
+        "6. Beside other methods, head excluded (by formula, fp32)",
+        [[peer["name"], peer["formula"], _b(peer), _x(peer)] for peer in account["peers"]],
+    )
+    trained = account["trainable_parameters"]
+    lines.append(
+        f"   Trained numbers: adapter {trained['adapter']:,}, masks {trained['soft_masks']:,}: "
+        f"{_times(trained['ratio'])} fewer."
+    )
+    section(
+        "7. Measured from files",
+        [["file", "payload", "file", "overhead", ""]]
+        + [
+            [
+                entry["file"],
+                f"{entry['payload_bytes']:,} B",
+                f"{entry['file_bytes']:,} B",
+                f"{entry['overhead_bytes']:,} B",
+                _times(entry["ratio"]) if "ratio" in entry else "",
+            ]
+            for entry in account["measured"]["files"]
+        ],
+        left=1,
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _align(rows: list[list[str]], left: int) -> list[str]:
+    """Rows as lines: the first `left` columns flush left, numbers flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "   "
+        + "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _b(entry: Json) -> str:
+    return f"{entry['bytes']:,} B"
+
+
+def _x(entry: Json) -> str:
+    return _times(entry["ratio"])
+
+
+def _times(ratio: float | None) -> str:
+    """A ratio as people read it: 11,468x, 77.0x, 0.008x; `-` where nothing is stored."""
+    if ratio is None:
+        return "-"
+    digits = 0 if ratio >= 100 else 1 if ratio >= 1 else 3
+    return f"{ratio:,.{digits}f}x"
