@@ -1,0 +1,75 @@
+# From a config to report/index.html; every rule is one verb of `xpeft`.
+#
+#   snakemake --cores 2                                   the quick tier
+#   snakemake --cores 2 --configfile config/small.yaml    another one
+#   snakemake --cores all --profile slurm                 the paper tier on a cluster
+#
+# Targets: all (the report), report, records (training only).
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from xpeft.errors import XpeftError
+from xpeft.workflow import Plan, put_on_path
+
+min_version("9.0")
+
+
+# Snakemake would merge the default file into one that the command line names.
+if "tier" not in config:
+
+    configfile: f"{workflow.basedir}/config/quick.yaml"
+
+
+put_on_path()
+try:
+    PLAN = Plan.make(
+        config, where=", ".join(map(str, workflow.configfiles)) or "--config"
+    )
+except XpeftError as error:
+    print(f"xpeft: error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    tier="|".join(PLAN.tiers),
+    suite="[^/]+",
+    task="[^/]+",
+    arm="[^/]+",
+
+
+localrules:
+    all,
+    report,
+    records,
+    job,
+    cells,
+    data,
+    html,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{PLAN.config['report']}/index.html",
+
+
+rule report:
+    input:
+        rules.all.input,
+
+
+rule records:
+    input:
+        PLAN.records(PLAN.tier),
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/ledger.smk"
+include: "workflow/rules/claims.smk"
+include: "workflow/rules/report.smk"

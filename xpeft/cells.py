@@ -1,0 +1,259 @@
+"""The grid: from a config to its jobs.
+
+A job is a task x method x bank with all its seeds. Everything an arm leaves open is resolved
+here, so that a job file holds every setting and training needs nothing of the config.
+
+    training   defaults < task_training < the arm's training < the trial that tuning chose
+    bank       defaults < the arm's bank
+    settings   defaults < the arm's settings
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xpeft.config import Config
+from xpeft.data.specs import get_task
+from xpeft.errors import ConfigError, DataError
+from xpeft.io import canonical_json, write_text
+from xpeft.job import Job
+
+BANK_METHODS = ("x_peft",)
+"""Methods that choose from a bank."""
+
+
+def make_jobs(config: Config, where: str = "config") -> list[Job]:
+    """All jobs of a config, arms in the config's order within each task.
+
+    Args:
+        config: as `xpeft.config.load_config` returns it.
+        where: what an error calls it.
+
+    Raises:
+        ConfigError: settings contradict each other; the message names the key.
+    """
+    try:
+        return _make_jobs(config)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _make_jobs(config: Config) -> list[Job]:
+    _check_common(config)
+    arms = [resolved for name, arm in config["arms"].items() for resolved in _expand(name, arm)]
+    _check_names([name for name, _ in arms])
+    _check_trials(config)
+    jobs = []
+    for task in config["tasks"]:
+        for name, arm in arms:
+            if arm["tasks"] is None or task in arm["tasks"]:
+                jobs.append(_job(config, task, name, arm))
+    if not jobs:
+        raise ConfigError("arms: found no arm for any task, expected at least one job")
+    return jobs
+
+
+def job_name(job: Job) -> str:
+    """`<suite>/<task>/<arm>`, as in paths."""
+    return f"{job.suite}/{job.task}/{job.arm}"
+
+
+def job_path(folder: str | os.PathLike[str], job: Job) -> Path:
+    """The file of a job below the folder of jobs."""
+    return Path(folder, job.suite, job.task, f"{job.arm}.json")
+
+
+def write_job(path: str | os.PathLike[str], job: Job) -> bool:
+    """Write a job file, unless it already says the same; returns whether it was written.
+
+    A file that did not change keeps its time, so that nothing that depends on it runs again.
+    """
+    text = job_text(job)
+    try:
+        if Path(path).read_text(encoding="utf-8") == text:
+            return False
+    except (OSError, UnicodeDecodeError):
+        pass
+    write_text(path, text)
+    return True
+
+
+def job_text(job: Job) -> str:
+    """A job as a line of JSON with sorted keys: equal jobs give equal text."""
+    return canonical_json(job.to_dict()) + "\n"
+
+
+def job_index(jobs: Iterable[Job]) -> dict[str, list[int]]:
+    """The grid in short: the seeds of each job, by job name."""
+    return {job_name(job): list(job.seeds) for job in jobs}
+
+
+def record_paths(folder: str | os.PathLike[str], index: dict[str, list[int]]) -> list[Path]:
+    """The records that the jobs of an index leave below the folder of records."""
+    return [
+        Path(folder, name, f"seed{seed}.json") for name, seeds in index.items() for seed in seeds
+    ]
+
+
+# ------------------------------------------------------------------------------- building
+
+
+def _expand(name: str, arm: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """An arm as (name, arm) with single values of n and k, in step where both are lists."""
+    n, k = arm["bank"].get("n"), arm["k"]
+    lists = [value for value in (n, k) if isinstance(value, list)]
+    for what, value in (("n", n), ("k", k)):
+        if isinstance(value, list) and f"{{{what}}}" not in name:
+            raise ConfigError(
+                f"arms.{name}: found a list in {'bank.n' if what == 'n' else 'k'}, expected "
+                f"{{{what}}} in the arm's name, so that each entry gives a name of its own"
+            )
+        if value is None and f"{{{what}}}" in name:
+            raise ConfigError(
+                f"arms.{name}: found {{{what}}} in the name, expected {what} in the arm"
+            )
+    if len({len(value) for value in lists}) > 1:
+        raise ConfigError(
+            f"arms.{name}.k: found {len(k)} entries, expected {len(n)}, one for each of bank.n"
+        )
+    expanded = []
+    for i in range(len(lists[0]) if lists else 1):
+        at_n = n[i] if isinstance(n, list) else n
+        at_k = k[i] if isinstance(k, list) else k
+        bank = arm["bank"] if at_n is None else {**arm["bank"], "n": at_n}
+        full_name = name.replace("{n}", str(at_n)).replace("{k}", str(at_k))
+        expanded.append((full_name, {**arm, "bank": bank, "k": at_k}))
+    return expanded
+
+
+def _job(config: Config, task: str, name: str, arm: dict[str, Any]) -> Job:
+    suite, short = task.split("/")
+    bank = {**config["bank"], **arm["bank"]}
+    _check_arm(name, arm, bank)
+    tuning = config["tuning"]
+    training = {
+        **config["training"],
+        **config["task_training"].get(task, {}),
+        **arm["training"],
+    }
+    return Job.from_dict(
+        {
+            "tier": config["tier"],
+            "suite": suite,
+            "task": short,
+            "arm": name,
+            "seeds": config["seeds"],
+            "encoder": config["encoder"],
+            "method": {
+                "method": arm["method"],
+                "mask": arm["mask"],
+                "k": arm["k"],
+                **config["settings"],
+                **arm["settings"],
+            },
+            "training": training,
+            "bank": bank if arm["method"] in BANK_METHODS else None,
+            "tuning": None if tuning is None else {**tuning, "trials": arm["trials"]},
+            "threads": config["threads"],
+            "variant": arm["variant"],
+        }
+    )
+
+
+# ------------------------------------------------------------------------------- checking
+
+
+def _check_common(config: Config) -> None:
+    tasks, data, encoder = config["tasks"], config["data"], config["encoder"]
+    for i, task in enumerate(tasks):
+        _check_task(f"tasks[{i}]", task, data["source"])
+    for key, named in (
+        ("task_training", config["task_training"]),
+        ("data.task_max_train_rows", data["task_max_train_rows"]),
+    ):
+        for task in named:
+            _check_known(f"{key}.{task}", task, tasks)
+    for name, arm in config["arms"].items():
+        for i, task in enumerate(arm["tasks"] or []):
+            _check_known(f"arms.{name}.tasks[{i}]", task, tasks)
+    if data["source"] == "local" and data["path"] is None:
+        raise ConfigError(
+            "data.path: found null, expected the data folder; set it, or the variable XPEFT_DATA"
+        )
+    if isinstance(config["bank"]["n"], list):
+        raise ConfigError("bank.n: found a list, expected a whole number; lists go into an arm")
+    if (encoder["source"] == "local") != (encoder["path"] is not None):
+        expected = "the encoder's folder" if encoder["path"] is None else "null"
+        raise ConfigError(
+            f"encoder.path: found {encoder['path']!r}, expected {expected} "
+            f"where encoder.source is {encoder['source']}"
+        )
+
+
+def _check_task(key: str, task: str, source: str) -> None:
+    suite, short = task.split("/")
+    try:
+        spec = get_task(suite, short)
+    except DataError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    if source == "embedded" and suite != "embedded":
+        raise ConfigError(
+            f"{key}: found {task}, expected one of the suite embedded, as data.source is embedded"
+        )
+    if source != "embedded" and spec.hub_id is None:
+        raise ConfigError(f"{key}: found {task}, which has no data in a {source} data.source")
+
+
+def _check_known(key: str, task: str, tasks: Sequence[str]) -> None:
+    if task not in tasks:
+        raise ConfigError(f"{key}: found {task}, expected one of tasks: {', '.join(tasks)}")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"arms.{name}: found this name twice, expected a name for each arm")
+
+
+def _check_arm(name: str, arm: dict[str, Any], bank: dict[str, Any]) -> None:
+    key, method, mask, k = f"arms.{name}", arm["method"], arm["mask"], arm["k"]
+    if method not in BANK_METHODS:
+        for what, found in (("mask", mask), ("k", k), ("bank", arm["bank"] or None)):
+            if found is not None:
+                raise ConfigError(f"{key}.{what}: found {found!r}, expected none for {method}")
+        return
+    if mask is None:
+        raise ConfigError(f"{key}.mask: found null, expected soft or hard for {method}")
+    if mask == "soft" and k is not None:
+        raise ConfigError(f"{key}.k: found {k}, expected null, as soft masks weigh all adapters")
+    if mask == "hard" and k is None:
+        raise ConfigError(f"{key}.k: found null, expected the number of adapters to select")
+    if k is not None and k > bank["n"]:
+        raise ConfigError(f"{key}.k: found {k}, expected at most bank.n = {bank['n']}")
+    if (bank["kind"] == "random") != (bank["path"] is None):
+        expected = "null" if bank["kind"] == "random" else "the bank's folder"
+        raise ConfigError(
+            f"{key}.bank.path: found {bank['path']!r}, expected {expected} "
+            f"for a bank of kind {bank['kind']}"
+        )
+
+
+def _check_trials(config: Config) -> None:
+    """Equal budgets: the same number of trials for every arm."""
+    if config["tuning"] is None:
+        return
+    counts = {name: len(arm["trials"]) for name, arm in config["arms"].items()}
+    first, expected = next(iter(counts.items()))
+    for name, found in counts.items():
+        if found == 0:
+            raise ConfigError(
+                f"arms.{name}.trials: found none, expected at least one; tuning: null needs none"
+            )
+        if found != expected:
+            raise ConfigError(
+                f"arms.{name}.trials: found {found}, expected {expected} as in arms.{first}: "
+                "equal tuning budgets"
+            )

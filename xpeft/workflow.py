@@ -1,0 +1,156 @@
+"""What the Snakefile asks: which jobs, which files, which arguments.
+
+The rules hold no logic; they take their names from a `Plan`, which is made from the config and
+imports neither torch nor Snakemake, so that a workflow of hundreds of jobs is parsed at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xpeft.cells import job_index, job_name, job_text, make_jobs, record_paths
+from xpeft.config import Config, resolve_config
+from xpeft.errors import DataError
+from xpeft.io import canonical_json
+from xpeft.job import Job
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files of a workflow.
+
+    Attributes:
+        config: the resolved config.
+        jobs: all jobs, by name `<suite>/<task>/<arm>`.
+        evidence: name and record files of the tier that is shown beside this run; None if none.
+    """
+
+    config: Config
+    jobs: dict[str, Job]
+    evidence: tuple[str, list[str]] | None
+
+    @classmethod
+    def make(cls, config: Mapping[str, Any], where: str = "config") -> Plan:
+        """Check a config and plan its workflow.
+
+        Raises:
+            ConfigError: one line that names the key.
+        """
+        resolved = resolve_config(config, where)
+        jobs = {job_name(job): job for job in make_jobs(resolved, where)}
+        return cls(resolved, jobs, _evidence(resolved))
+
+    @property
+    def tier(self) -> str:
+        """Name of the tier that this workflow runs."""
+        return str(self.config["tier"])
+
+    @property
+    def tiers(self) -> list[str]:
+        """Names of the tiers that the report shows: this run's, then the evidence's."""
+        return [self.tier] if self.evidence is None else [self.tier, self.evidence[0]]
+
+    @property
+    def results(self) -> str:
+        """Folder of all tiers' results."""
+        return str(self.config["results"])
+
+    @property
+    def root(self) -> str:
+        """Folder of this run's results."""
+        return f"{self.results}/{self.tier}"
+
+    @property
+    def index(self) -> str:
+        """The grid in short, as JSON; see `xpeft.cells.job_index`."""
+        return canonical_json(job_index(self.jobs.values()))
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of a training job: one where the device is `cuda`; `auto` asks for none."""
+        return int(self.config["device"] == "cuda")
+
+    def job_text(self, wildcards: Any) -> str:
+        """The job file of the wildcards suite, task and arm."""
+        return job_text(self.jobs[f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"]).rstrip()
+
+    def data_files(self, wildcards: Any) -> list[str]:
+        """The local files that a task is prepared from; none for the other sources.
+
+        A missing file is left to `xpeft data` to report.
+        """
+        if self.config["data"]["source"] != "local":
+            return []
+        from xpeft.data.sources import LocalSource
+        from xpeft.data.specs import get_task
+
+        spec = get_task(wildcards.suite, wildcards.task)
+        source = LocalSource(self.config["data"]["path"])
+        try:
+            splits = (spec.train_split, spec.validation_split)
+            return [str(source.find(spec, split)) for split in splits]
+        except DataError:
+            return []
+
+    def data_arguments(self, wildcards: Any) -> str:
+        """Arguments of `xpeft data` for a task, quoted for the shell."""
+        data = self.config["data"]
+        words = ["--task", f"{wildcards.suite}/{wildcards.task}", "--source", data["source"]]
+        if data["source"] == "local":
+            words += ["--path", data["path"]]
+        if data["source"] == "embedded":
+            for key, value in data["embedded"].items():
+                words += [f"--{key.replace('_', '-')}", f"{value}"]
+        default = data["max_train_rows"]
+        limit = data["task_max_train_rows"].get(f"{wildcards.suite}/{wildcards.task}", default)
+        if limit is not None:
+            words += ["--max-train-rows", f"{limit}"]
+        return shlex.join(words)
+
+    @property
+    def ledger_arguments(self) -> str:
+        """Arguments of `xpeft ledger`, quoted for the shell."""
+        options = self.config["ledger"].items()
+        return shlex.join([word for key, value in options for word in (f"--{key}", f"{value}")])
+
+    def records(self, tier: str) -> list[str]:
+        """The record files of a tier."""
+        if self.evidence is not None and tier == self.evidence[0]:
+            return self.evidence[1]
+        paths = record_paths(f"{self.root}/records", job_index(self.jobs.values()))
+        return [path.as_posix() for path in paths]
+
+    def summary_inputs(self, wildcards: Any) -> list[str]:
+        """What the summary of a tier is made from: its records and, for this run, its grid."""
+        index = [f"{self.root}/cells.json"] if wildcards.tier == self.tier else []
+        return [*self.records(wildcards.tier), *index]
+
+    def summary_arguments(self, wildcards: Any) -> str:
+        """Arguments of `xpeft summary` for a tier, quoted for the shell."""
+        if wildcards.tier == self.tier:
+            words = ["--records", f"{self.root}/records", "--cells", f"{self.root}/cells.json"]
+        else:
+            words = ["--records", f"{self.config['evidence']}/records"]
+        return shlex.join(words)
+
+
+def _evidence(config: Config) -> tuple[str, list[str]] | None:
+    folder = config["evidence"]
+    if folder is None or Path(folder).name == config["tier"]:
+        return None
+    records = sorted(Path(folder, "records").rglob("*.json"))
+    return (Path(folder).name, [path.as_posix() for path in records]) if records else None
+
+
+def put_on_path() -> None:
+    """Let the rules find `xpeft` beside this Python where the environment is not activated."""
+    folder = str(Path(sys.executable).parent)
+    if shutil.which("xpeft") is None and shutil.which("xpeft", path=folder) is not None:
+        os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
