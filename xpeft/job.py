@@ -67,6 +67,7 @@ class MethodSpec:
     activation: Activation = "linear"  # of soft masks; ours
     estimator: Estimator = "identity"  # of the gradient through hard masks; ours
     sides: Sides = "separate"  # paper: M_A and M_B are separate
+    center: bool = False  # hard masks count k/N less in every entry: 0 bytes, signed; ours
     norm: Norm = "fixed"  # over the bottleneck, after the down-projection; ours
     scale: Scale = "sqrt"  # of the aggregate; ours
     down_gain: float = 1.0  # constant factor on the down aggregate; ours

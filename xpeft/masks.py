@@ -92,7 +92,7 @@ def soft_mask(scores: Tensor, activation: Literal["linear", "softmax"] = "linear
     return scores
 
 
-def aggregate_scale(selected: int, scale: Literal["sqrt", "mean", "sum"]) -> float:
+def aggregate_scale(selected: float, scale: Literal["sqrt", "mean", "sum"]) -> float:
     """The constant before the aggregate of `selected` adapters (k if hard, N if soft; ours).
 
     `sqrt`: 1/sqrt(selected), which keeps the variance of a random adapter's entries; `mean`:

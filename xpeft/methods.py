@@ -255,13 +255,24 @@ class XPeft:
             some = next(iter(parameters.values()))
             return some.new_ones(some.shape[0], bank.layers, bank.n)
         if spec.mask == "hard":
-            return hard_mask(scores, spec.k or 1, spec.estimator)
+            return hard_mask(scores, spec.k or 1, spec.estimator) - self._centre
         return soft_mask(scores, spec.activation)
+
+    @property
+    def _centre(self) -> float:
+        """What is taken off each entry of a hard mask.
+
+        With k/N taken off, the entries of a row sum to zero and pull both ways: at k = N/2 they
+        are signs. It is the same selection and the same bytes; what is taken off, k/N times the
+        sum of the bank, is common to all profiles.
+        """
+        return (self.spec.k or 1) / self.bank.n if self.spec.center else 0.0
 
     def _scale(self, side: str) -> float:
         masked = self.spec.sides in ("separate", "tied", side)
-        hard = self.spec.mask == "hard" and masked
-        return aggregate_scale((self.spec.k or 1) if hard else self.bank.n, self.spec.scale)
+        if self.spec.mask != "hard" or not masked:
+            return aggregate_scale(self.bank.n, self.spec.scale)
+        return aggregate_scale((self.spec.k or 1) * (1 - self._centre), self.spec.scale)
 
 
 class Full:
