@@ -118,10 +118,10 @@ def test_non_inferiority_needs_the_margin_outside_the_interval() -> None:
         assert test is not None
         return test
 
-    assert tested(near).p_above < 0.05  # a small loss, known well: not worse by the margin
-    assert tested(far).p_below < 0.05  # a loss beyond the margin
-    assert tested(noisy).p_above > 0.05  # no loss seen, but too little known: no conclusion
-    assert tested(noisy).p_below > 0.05
+    assert tested(near).p_above < stats.ALPHA  # a small loss, known well: not worse by the margin
+    assert tested(far).p_below < stats.ALPHA  # a loss beyond the margin
+    assert tested(noisy).p_above > stats.ALPHA  # no loss seen, but too little known: no conclusion
+    assert tested(noisy).p_below > stats.ALPHA
 
 
 def test_equivalence_is_two_one_sided_tests() -> None:

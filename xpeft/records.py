@@ -40,7 +40,7 @@ SCHEMA = 1
 PARTS = ("masks", "norm", "head", "adapter", "gain", "encoder")
 """What a profile may store; `parameters` and `bytes` count each, and their total."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*")
 
 
 class Cell(TypedDict):

@@ -26,8 +26,8 @@ import numpy.typing as npt
 LEVEL = 0.95
 """Confidence of every two-sided interval."""
 
-ALPHA = 0.05
-"""Level of every one-sided test."""
+ALPHA = (1 - LEVEL) / 2
+"""Level of every one-sided test: it rejects just where the interval at LEVEL excludes the bound."""
 
 _TINY = 1e-12  # differences of equal scores, in float64
 

@@ -1,0 +1,379 @@
+"""Claims as data, judged against evidence.
+
+`claims.yaml` says what is claimed and how it is tested; this module looks for the evidence in one
+tier's summary and ledgers and returns a verdict for each claim:
+
+    supported        the test rejects that the claim is false
+    contradicted     the test rejects that the claim is true
+    inconclusive     evidence is there, and decides neither way
+    no evidence yet  nothing to judge
+
+Comparisons of scores are decided by the two-sided 95 % interval over seeds of the paired
+difference, mean over tasks (`xpeft.stats.paired`): supported where it lies wholly above the bound,
+contradicted where it lies wholly below. The bound is 0, or -margin. Counted ratios are exact.
+Evidence of one tier never decides a claim in another.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xpeft import stats
+from xpeft.errors import ConfigError
+from xpeft.io import read_json, write_json
+from xpeft.report.summary import (
+    Arm,
+    main_grid,
+    read_summary,
+    scores_by_seed,
+    task_name,
+)
+from xpeft.report.words import counted, signed, times
+
+SCHEMA = 1
+SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+NO_EVIDENCE = "no evidence yet"
+VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NO_EVIDENCE)
+
+CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
+
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "count": ("ledger", "above", "below", "at_least"),
+    "ratio": ("quantity", "left", "right", "at_least"),
+    "not_worse": ("left", "right", "margin"),
+    "better": ("left", "right"),
+}
+_COMMON = ("id", "statement", "source", "measure", "test", "needs")
+_OPTIONAL = ("suites", "same", "sensitive")
+
+Json = dict[str, Any]
+
+
+def write_claims(
+    summary: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    ledgers: Iterable[str | os.PathLike[str]] = (),
+    claims: str | os.PathLike[str] = CLAIMS_FILE,
+) -> None:
+    """Judge all claims against one tier and write the verdicts.
+
+    Args:
+        summary: `<tier>/summary.json`.
+        out: `<tier>/claims.json`.
+        ledgers: files of `xpeft ledger --json`; each claim takes the one of its encoder.
+        claims: the YAML file.
+    """
+    write_json(
+        out,
+        judge(load_claims(claims), read_summary(summary), [read_json(path) for path in ledgers]),
+    )
+
+
+def load_claims(path: str | os.PathLike[str] = CLAIMS_FILE) -> Json:
+    """Read and check the YAML file.
+
+    Raises:
+        ConfigError: a claim lacks a field, has an unknown one, or an id occurs twice.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise ConfigError(f"{path}: schema: expected {SCHEMA}")
+    seen = set()
+    for index, claim in enumerate(value.get("claims") or []):
+        where = f"{path}: claims[{index}]"
+        if claim.get("test") not in _NEEDED:
+            raise ConfigError(
+                f"{where}.test: found {claim.get('test')!r}, expected one of {', '.join(_NEEDED)}"
+            )
+        needed = (*_COMMON, *_NEEDED[claim["test"]])
+        for field in needed:
+            if field not in claim:
+                raise ConfigError(f"{where}.{field}: missing")
+        for field in claim:
+            if field not in (*needed, *_OPTIONAL):
+                raise ConfigError(f"{where}.{field}: unknown")
+        if claim["source"] not in ("paper", "ours"):
+            raise ConfigError(f"{where}.source: found {claim['source']!r}, expected paper or ours")
+        if claim["id"] in seen:
+            raise ConfigError(f"{where}.id: found {claim['id']!r} twice")
+        seen.add(claim["id"])
+    return value
+
+
+def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
+    """A verdict for each claim from one tier's evidence, as plain JSON.
+
+    Returns:
+        schema, tier, data (name of the tier's data), and `verdicts` in the order of the claims,
+        each with id, statement, source, measure, test, bound, margin, verdict, sentence (the
+        verdict in words), effect, unit, interval, p_value, tasks (each with effect, interval,
+        Holm-adjusted p-value and verdict), left_out, seeds, arms, records and also (other arms
+        that fit, judged in the same way, not deciding).
+    """
+    tier = summary["tier"]
+    data = claims["data"].get(tier, {"suites": None, "name": f"the data of tier {tier}"})
+    verdicts = []
+    for claim in claims["claims"]:
+        suites = claim.get("suites", data["suites"])
+        arms = [arm for arm in summary["arms"] if suites is None or arm["suite"] in suites]
+        verdict: Json = {
+            key: claim.get(key) for key in ("id", "source", "measure", "test", "needs", "margin")
+        } | {
+            "statement": claim["statement"].replace("{data}", data["name"]),
+            "verdict": NO_EVIDENCE,
+            "sentence": f"No evidence yet: needs {claim['needs']}.",
+            "bound": None,
+            "effect": None,
+            "unit": None,
+            "interval": None,
+            "p_value": None,
+            "tasks": [],
+            "left_out": [],
+            "seeds": [],
+            "arms": [],
+            "records": [],
+            "also": [],
+        }
+        if claim["test"] == "count":
+            verdict |= _judge_count(claim, ledgers)
+        else:
+            pairs = _pairs(claim, arms)
+            judging = _judge_ratio if claim["test"] == "ratio" else _judge_scores
+            judged = (judging(claim, left, right) for left, right in pairs)
+            found = [item for item in judged if item is not None]
+            if found:
+                verdict |= found[0]
+                verdict["also"] = found[1:]
+        verdicts.append(verdict)
+    return {"schema": SCHEMA, "tier": tier, "data": data["name"], "verdicts": verdicts}
+
+
+# ------------------------------------------------------------------------------- counted claims
+
+
+def _judge_count(claim: Json, ledgers: Sequence[Json]) -> Json:
+    for ledger in ledgers:
+        fits = (
+            ledger["encoder"]["name"] == claim["ledger"]["encoder"]
+            and ledger["adapters"] == claim["ledger"]["adapters"]
+        )
+        if fits:
+            above, below = _lookup(ledger, claim["above"]), _lookup(ledger, claim["below"])
+            return _ratio_verdict(claim, above / below) | {
+                "sentence": f"{above:,} / {below:,} = {times(above / below)}, counted exactly; "
+                f"the claim asks for {times(claim['at_least'])}."
+            }
+    return {}
+
+
+def _judge_ratio(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None:
+    tasks = []
+    for one, other in _shared(left, right):
+        below, above = _lookup(one, claim["quantity"]), _lookup(other, claim["quantity"])
+        if below:
+            tasks.append({"task": task_name(one), "effect": above / below})
+    if not tasks:
+        return None
+    ratio = statistics.median(task["effect"] for task in tasks)
+    low, high = min(t["effect"] for t in tasks), max(t["effect"] for t in tasks)
+    return (
+        _ratio_verdict(claim, ratio)
+        | _evidence(left, right, [task["task"] for task in tasks])
+        | {
+            "tasks": tasks,
+            "sentence": f"Median over {counted(len(tasks), 'task')} {times(ratio)} "
+            f"(from {times(low)} to {times(high)}); the claim asks for "
+            f"{times(claim['at_least'])}.",
+        }
+    )
+
+
+def _ratio_verdict(claim: Json, ratio: float) -> Json:
+    return {
+        "verdict": SUPPORTED if ratio >= claim["at_least"] else CONTRADICTED,
+        "effect": ratio,
+        "unit": "times",
+        "bound": claim["at_least"],
+    }
+
+
+def _lookup(value: Any, path: str) -> Any:
+    """A dotted path into JSON; in a list, the entry whose `key` is the name."""
+    for name in path.split("."):
+        if isinstance(value, list):
+            value = next(item for item in value if item["key"] == name)
+        else:
+            value = value[name]
+    return value
+
+
+# ------------------------------------------------------------------------------ compared scores
+
+
+def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None:
+    margin = (claim.get("margin") or 0.0) / 100
+    left_out = []
+    if claim.get("sensitive"):
+        shared = {task_name(arm) for arm, _ in _shared(left, right)}
+        left_out = [
+            task_name(arm)
+            for arm in right
+            if task_name(arm) in shared and arm["over_seeds"]["mean"] <= arm["majority"]
+        ]
+        right = [arm for arm in right if task_name(arm) not in left_out]
+    difference = stats.paired(_scores(left), _scores(right))
+    if difference is None:
+        return None
+    test = stats.against(difference, -margin)
+    verdict = _verdict(test)
+    tasks = _by_task(left, right, margin)
+    names = [task["task"] for task in tasks]
+    return {
+        "verdict": verdict,
+        "sentence": _score_sentence(difference, verdict, margin, tasks, left_out),
+        "effect": 100 * difference.mean,
+        "unit": "points",
+        "bound": -100 * margin if margin else 0.0,
+        "interval": _interval(difference),
+        "p_value": test and test.p_above,
+        "tasks": tasks,
+        "left_out": left_out,
+        "seeds": sorted({seed for seeds in difference.seeds.values() for seed in seeds}),
+    } | _evidence(left, right, names)
+
+
+def _by_task(left: list[Arm], right: list[Arm], margin: float) -> list[Json]:
+    """The same test on each task, with Holm's correction over the tasks."""
+    one, other = _scores(left), _scores(right)
+    found: dict[str, tuple[stats.Difference, stats.Test | None]] = {}
+    for task in one:
+        difference = stats.paired({task: one[task]}, other)
+        if difference is not None:
+            found[task] = (difference, stats.against(difference, -margin))
+    above = stats.holm({task: test.p_above for task, (_, test) in found.items() if test})
+    below = stats.holm({task: test.p_below for task, (_, test) in found.items() if test})
+    return [
+        {
+            "task": task,
+            "effect": 100 * difference.mean,
+            "interval": _interval(difference),
+            "p_value": above.get(task),
+            "verdict": _verdict(stats.Test(above[task], below[task]) if test else None),
+        }
+        for task, (difference, test) in found.items()
+    ]
+
+
+def _verdict(test: stats.Test | None) -> str:
+    if test is None:
+        return INCONCLUSIVE
+    if test.p_above < stats.ALPHA:
+        return SUPPORTED
+    return CONTRADICTED if test.p_below < stats.ALPHA else INCONCLUSIVE
+
+
+def _interval(difference: stats.Difference) -> Json | None:
+    if difference.low is None or difference.high is None:
+        return None
+    return {
+        "low": 100 * difference.low,
+        "high": 100 * difference.high,
+        "level": stats.LEVEL,
+        "over": "seeds",
+    }
+
+
+def _score_sentence(
+    difference: stats.Difference,
+    verdict: str,
+    margin: float,
+    tasks: list[Json],
+    left_out: list[str],
+) -> str:
+    words = f"{signed(100 * difference.mean)} points over {counted(len(tasks), 'task')}"
+    if difference.low is None or difference.high is None:
+        words += "; with one seed the spread is unknown, so nothing is concluded"
+    else:
+        words += (
+            f" (95 % interval over seeds {signed(100 * difference.low)} to "
+            f"{signed(100 * difference.high)})"
+        )
+        bound = f"the margin of {signed(-100 * margin)}" if margin else "zero"
+        words += {
+            SUPPORTED: f": the interval lies above {bound}",
+            CONTRADICTED: f": the interval lies below {bound}",
+            INCONCLUSIVE: f": the interval contains {bound}",
+        }[verdict]
+    words += "."
+    if len(tasks) > 1:
+        parts = []
+        for name in (SUPPORTED, CONTRADICTED, INCONCLUSIVE):
+            some = [task["task"].split("/")[1] for task in tasks if task["verdict"] == name]
+            if some:
+                parts.append(f"{name} on {', '.join(some)}")
+        words += f" Task by task (Holm-corrected): {'; '.join(parts)}."
+    if left_out:
+        names = ", ".join(name.split("/")[1] for name in left_out)
+        words += f" Left out: {names}, where the yardstick itself is not above the majority class."
+    return words
+
+
+# --------------------------------------------------------------------------- finding the evidence
+
+
+def _pairs(claim: Json, arms: list[Arm]) -> list[tuple[list[Arm], list[Arm]]]:
+    """The pairs of arms that a claim compares, the deciding one first.
+
+    The choice looks at coverage and size, never at scores.
+    """
+    pairs = []
+    for left in _groups(arms, claim["left"]):
+        wanted = claim["right"] | {field: left[0][field] for field in claim.get("same", ())}
+        rights = [
+            right
+            for right in _groups(arms, wanted)
+            if right[0]["arm"] != left[0]["arm"] and _shared(left, right)
+        ]
+        if rights:
+            pairs.append((left, min(rights, key=lambda right: _cost(right, left))))
+    return sorted(pairs, key=lambda pair: _cost(*pair))
+
+
+def _groups(arms: list[Arm], wanted: Mapping[str, Any]) -> list[list[Arm]]:
+    """Arms that fit, one list (an arm on all its tasks) for each name."""
+    if "variant" not in wanted:
+        arms = main_grid(arms)
+    fitting = [arm for arm in arms if all(arm[key] == value for key, value in wanted.items())]
+    names = dict.fromkeys(arm["arm"] for arm in fitting)
+    return [[arm for arm in fitting if arm["arm"] == name] for name in names]
+
+
+def _cost(one: list[Arm], other: list[Arm]) -> tuple[Any, ...]:
+    size = statistics.median(arm["bytes"]["total"] for arm in one)
+    return (-len(_shared(one, other)), one[0]["n"] or 0, size, one[0]["arm"])
+
+
+def _shared(left: list[Arm], right: list[Arm]) -> list[tuple[Arm, Arm]]:
+    by_task = {task_name(arm): arm for arm in right}
+    return [(arm, by_task[task_name(arm)]) for arm in left if task_name(arm) in by_task]
+
+
+def _scores(arms: list[Arm]) -> dict[str, dict[int, float]]:
+    return {task_name(arm): scores_by_seed(arm) for arm in arms}
+
+
+def _evidence(left: list[Arm], right: list[Arm], tasks: list[str]) -> Json:
+    used = [arm for arm in (*left, *right) if task_name(arm) in tasks]
+    return {
+        "arms": [left[0]["arm"], right[0]["arm"]],
+        "records": [path for arm in used for path in arm["records"]],
+    }

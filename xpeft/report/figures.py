@@ -1,0 +1,745 @@
+"""The figures, each a function from plain data to a matplotlib figure.
+
+They are drawn narrow, one column of a phone or of a paper, with type that stays legible there;
+only `scores` and `learning` have a wide form for files, with the same panels side by side.
+Colours are those of Okabe and Ito, which the colour-blind can tell apart, and every method has a
+marker of its own. The same input gives the same bytes: no dates, a fixed salt for ids.
+
+No pyplot and no global settings: each figure carries its style.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch, Polygon, Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from xpeft import stats
+from xpeft.io import read_json, write_bytes
+from xpeft.report.summary import (
+    Arm,
+    main_grid,
+    read_summary,
+    scores_by_seed,
+    task_name,
+    task_names,
+)
+from xpeft.report.words import arm_title, byte_count, metric_title, score, task_title, times
+
+Json = dict[str, Any]
+
+COLOURS: dict[str, tuple[str, str]] = {
+    # name: on a light page, on a dark page
+    "ink": ("#1f2328", "#e6e8eb"),
+    "muted": ("#59636e", "#a9b3bf"),
+    "grid": ("#d8dde3", "#3b434d"),
+    "paper": ("#ffffff", "#15181c"),
+    "panel": ("#eef1f4", "#242a31"),
+    "blue": ("#0072b2", "#56b4e9"),
+    "green": ("#009e73", "#1fb88b"),
+    "vermilion": ("#d55e00", "#e8762a"),
+    "purple": ("#b8608f", "#cc79a7"),
+    "sky": ("#d3e8f5", "#1d4058"),
+    "sand": ("#fbe3cf", "#5a3413"),
+}
+"""Okabe-Ito hues and neutrals. A dark page swaps each for its second value."""
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": COLOURS["muted"][0],
+    "axes.labelcolor": COLOURS["ink"][0],
+    "axes.titlecolor": COLOURS["ink"][0],
+    "text.color": COLOURS["ink"][0],
+    "xtick.color": COLOURS["muted"][0],
+    "ytick.color": COLOURS["muted"][0],
+    "xtick.labelcolor": COLOURS["ink"][0],
+    "ytick.labelcolor": COLOURS["ink"][0],
+    "grid.color": COLOURS["grid"][0],
+    "axes.axisbelow": True,
+    "figure.facecolor": COLOURS["paper"][0],
+    "axes.facecolor": COLOURS["paper"][0],
+    "savefig.facecolor": COLOURS["paper"][0],
+    "savefig.dpi": 200,
+    "svg.hashsalt": "xpeft",
+    "svg.fonttype": "path",
+    "path.simplify": False,
+    "pdf.compression": 6,
+    "axes.unicode_minus": True,
+}
+
+_WIDTH = 4.1  # inches: one column
+_MARKS = {
+    # method, mask: colour, marker
+    ("head_only", None): ("muted", "s"),
+    ("single_adapter", None): ("blue", "D"),
+    ("x_peft", "soft"): ("green", "o"),
+    ("x_peft", "hard"): ("vermilion", "^"),
+    ("full", None): ("purple", "P"),
+}
+
+
+def _colour(name: str) -> str:
+    return COLOURS[name][0]
+
+
+def _mark(arm: Arm) -> tuple[str, str]:
+    name, marker = _MARKS.get((arm["method"], arm["mask"]), ("purple", "X"))
+    return _colour(name), marker
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+FIGURES = ("method", "waterfall", "scores", "gaps", "bytes", "learning")
+"""The names of the files; all are always written, without evidence as a figure that says so."""
+
+CAPTIONS = {
+    "method": "A frozen block of the encoder and what a profile adds to it. The bank is shared; "
+    "the profile owns two rows of masks a block: M_A selects down-projections, M_B "
+    "up-projections. The selected ones are added up to one adapter.",
+    "waterfall": "From an adapter to a profile, in bytes (logarithmic), with the ratio to the "
+    "adapter. The dashed line is 1/10,000 of the adapter.",
+    "scores": "Score of each method on each task: small marks are seeds, the large mark is their "
+    "mean, the bar its 95 % interval over seeds (t).",
+    "gaps": "Difference to a single adapter on the same task, paired by seed, with 95 % interval "
+    "over seeds (t). The band is the margin of one point.",
+    "bytes": "Difference to a single adapter, mean over tasks with 95 % interval over seeds, "
+    "against the bytes that a profile stores (logarithmic).",
+    "learning": "Training loss: thin lines are seeds, thick lines their mean.",
+}
+
+
+def write_figures(
+    summary: str | os.PathLike[str],
+    ledger: str | os.PathLike[str] | None,
+    claims: str | os.PathLike[str] | None,
+    out_dir: str | os.PathLike[str],
+) -> None:
+    """Draw all figures of a tier as `<name>.svg`, `.pdf` and `.png`.
+
+    Args:
+        summary: `<tier>/summary.json`.
+        ledger: JSON of `xpeft ledger`; None draws the waterfall without evidence.
+        claims: `<tier>/claims.json`; only their margin is used.
+        out_dir: folder; made if it is absent.
+    """
+    data = read_summary(summary)
+    account = None if ledger is None else read_json(ledger)
+    margin = _margin(None if claims is None else read_json(claims))
+    arms = main_grid(data["arms"])
+    wide = min(3, max(1, len(task_names(arms))))
+    makers: dict[str, Callable[[], Figure]] = {
+        "method": method_figure,
+        "waterfall": lambda: waterfall_figure(account),
+        "scores": lambda: scores_figure(arms, columns=wide),
+        "gaps": lambda: gaps_figure(arms, margin),
+        "bytes": lambda: bytes_figure(arms),
+        "learning": lambda: learning_figure(arms, data["records"], columns=wide),
+    }
+    for name in FIGURES:
+        figure = makers[name]()
+        for form in ("svg", "pdf", "png"):
+            write_bytes(Path(out_dir, f"{name}.{form}"), render(figure, form))
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """A figure as svg, pdf or png; equal figures give equal bytes."""
+    metadata: dict[str, dict[str, Any]] = {
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "png": {"Software": None},
+    }
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(buffer, format=form, metadata=metadata[form])
+    return buffer.getvalue()
+
+
+def inline_svg(figure: Figure, name: str, title: str) -> str:
+    """A figure for the page: real text, colours that follow the page, ids of its own.
+
+    Args:
+        figure: as drawn.
+        name: unique on the page; prefixes all ids.
+        title: what it shows, for those who do not see it.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(_STYLE | {"svg.fonttype": "none", "savefig.transparent": True}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    for colour, (light, _) in COLOURS.items():
+        text = text.replace(light, f"var(--f-{colour})")
+    text = re.sub(r'font: ([^;"]*?)([\d.]+px) [^;"]*', r"font: \1\2 var(--f-font)", text)
+    head, rest = text.split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    head = re.sub(r' xmlns(:xlink)?="[^"]*"', "", head)
+    title = title.replace("&", "&amp;").replace("<", "&lt;")
+    label = f'role="img" aria-labelledby="{name}-title"'
+    return f'{head} {label}><title id="{name}-title">{title}</title>{rest.strip()}'
+
+
+def _margin(claims: Json | None) -> float:
+    found = [item["margin"] for item in (claims or {}).get("verdicts", ()) if item["margin"]]
+    return found[0] if found else 1.0
+
+
+def _figure(height: float, width: float = _WIDTH) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _styled(function: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Run a figure function under the style, which matplotlib reads when things are made."""
+
+    def styled(*args: Any, **kwargs: Any) -> Figure:
+        with mpl.rc_context(_STYLE):
+            return function(*args, **kwargs)
+
+    styled.__doc__ = function.__doc__
+    return styled
+
+
+def _ticks(most: int) -> MaxNLocator:
+    return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
+
+
+def _empty(words: str) -> Figure:
+    figure = _figure(1.0)
+    figure.text(0.5, 0.5, words, ha="center", va="center", color=_colour("muted"))
+    return figure
+
+
+def headline(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms that stand for their kind: of masks over one kind of bank, the smallest bank."""
+    chosen: dict[tuple[Any, ...], Arm] = {}
+    for arm in arms:
+        key = (task_name(arm), arm["method"], arm["mask"], arm["bank"])
+        size = (arm["n"] or 0, arm["bytes"]["total"], arm["arm"])
+        best = chosen.get(key)
+        if best is None or size < (best["n"] or 0, best["bytes"]["total"], best["arm"]):
+            chosen[key] = arm
+    return [arm for arm in arms if arm in chosen.values()]
+
+
+# -------------------------------------------------------------------------------------- scores
+
+
+@_styled
+def scores_figure(arms: Sequence[Arm], *, columns: int = 1) -> Figure:
+    """A panel a task: seeds, mean and interval of each arm beside majority class and best score."""
+    tasks = task_names(arms)
+    if not tasks:
+        return _empty("No evidence yet: no records.")
+    groups = {task: [arm for arm in arms if task_name(arm) == task] for task in tasks}
+    rows = math.ceil(len(tasks) / columns)
+    heights = [
+        0.85 + 0.25 * max(len(groups[task]) for task in tasks[row * columns : (row + 1) * columns])
+        for row in range(rows)
+    ]
+    figure = _figure(sum(heights), _WIDTH if columns == 1 else 3.9 * columns)
+    grid = figure.add_gridspec(rows, columns, height_ratios=heights)
+    for index, task in enumerate(tasks):
+        axes = figure.add_subplot(grid[index // columns, index % columns])
+        _scores_panel(axes, task, groups[task])
+    return figure
+
+
+def _scores_panel(axes: Axes, task: str, arms: list[Arm]) -> None:
+    low, high = _score_range(arms)
+    for place, arm in enumerate(arms):
+        colour, marker = _mark(arm)
+        spread = arm["over_seeds"]
+        if spread["low"] is not None:
+            ends = [100 * spread["low"], 100 * spread["high"]]
+            axes.plot(ends, [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        points = [100 * value for value in arm["scores"]]
+        axes.scatter(
+            points,
+            [place + 0.26] * len(points),
+            s=11,
+            marker=marker,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=0.8,
+            zorder=3,
+        )
+        axes.scatter(100 * spread["mean"], place, s=38, marker=marker, color=colour, zorder=4)
+    axes.set_xlim(low, high)
+    axes.set_ylim(len(arms) - 0.4, -0.6)
+    axes.set_yticks(range(len(arms)), [arm_title(arm) for arm in arms])
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(_ticks(5))
+    axes.grid(axis="x", linewidth=0.6)
+    axes.set_xlabel(f"{metric_title(arms[0]['metric'])} (points of 100)")
+    axes.set_title(task_title(task), pad=17)
+    _reference(axes, 100 * arms[0]["majority"], "majority", (0, (4, 2)))
+    if arms[0]["best"] is not None:
+        _reference(axes, 100 * arms[0]["best"], "best possible", (0, (1, 1.5)))
+
+
+def _score_range(arms: list[Arm]) -> tuple[float, float]:
+    """What the axis shows: all seeds and intervals, and the references if they are not far off.
+
+    An interval that is much wider than the scores (two or three seeds) is cut, not squeezed in.
+    """
+    values = [100 * value for arm in arms for value in arm["scores"]]
+    low, high = min(values), max(values)
+    span = max(high - low, 2.0)
+    for arm in arms:
+        ends = arm["over_seeds"]
+        if ends["low"] is not None:
+            low = min(low, max(100 * ends["low"], min(values) - span))
+            high = max(high, min(100 * ends["high"], max(values) + span))
+    for name in ("majority", "best"):
+        value = arms[0][name]
+        if value is not None and low - 1.5 * span <= 100 * value <= high + 1.5 * span:
+            low, high = min(low, 100 * value), max(high, 100 * value)
+    pad = 0.05 * max(high - low, 2.0)
+    return low - pad, high + pad
+
+
+def _reference(axes: Axes, value: float, name: str, dashes: tuple[int, tuple[float, ...]]) -> None:
+    """A named vertical line, or an arrow to it where it is outside of the axis."""
+    low, high = axes.get_xlim()
+    text = f"{name} {value:.1f}"
+    if low <= value <= high:
+        axes.axvline(value, color=_colour("ink"), linewidth=1, linestyle=dashes, zorder=1)
+        share = (value - low) / (high - low)
+    else:
+        share = 0.0 if value < low else 1.0
+        text = f"\N{LEFTWARDS ARROW} {text}" if value < low else f"{text} \N{RIGHTWARDS ARROW}"
+    place = "left" if share < 0.3 else "right" if share > 0.7 else "center"
+    axes.annotate(
+        text,
+        (share, 1.0),
+        xycoords="axes fraction",
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha=place,
+        va="bottom",
+        fontsize=8,
+        color=_colour("muted"),
+        annotation_clip=False,
+    )
+
+
+# ---------------------------------------------------------------------------------------- gaps
+
+
+@_styled
+def gaps_figure(arms: Sequence[Arm], margin: float = 1.0) -> Figure:
+    """Difference of each method to a single adapter, on each task."""
+    shown = [arm for arm in headline(arms) if arm["versus"].get("single_adapter")]
+    tasks = task_names(shown)
+    if not tasks:
+        return _empty("No evidence yet: no records beside single_adapter.")
+    kinds = list(dict.fromkeys((arm["method"], arm["mask"]) for arm in shown))
+    step = 0.2
+    figure = _figure(1.15 + len(tasks) * (0.2 + step * len(kinds)))
+    axes = figure.add_subplot()
+    axes.axvspan(-margin, margin, color=_colour("panel"), zorder=0)
+    axes.axvline(0, color=_colour("blue"), linewidth=1.2, zorder=1)
+    height = 0.2 + step * len(kinds)
+    ends: list[float] = []
+    for arm in shown:
+        found = arm["versus"]["single_adapter"]
+        colour, marker = _mark(arm)
+        place = tasks.index(task_name(arm)) * height
+        place += step * kinds.index((arm["method"], arm["mask"]))
+        mean = 100 * found["mean"]
+        ends.append(mean)
+        if found["low"] is not None:
+            low, high = 100 * found["low"], 100 * found["high"]
+            axes.plot([low, high], [place, place], color=colour, linewidth=2)
+            ends += [max(low, mean - 15), min(high, mean + 15)]
+        axes.scatter(mean, place, s=34, marker=marker, color=colour, zorder=3)
+    low, high = min([*ends, -margin]), max([*ends, margin])
+    pad = 0.05 * (high - low)
+    axes.set_xlim(low - pad, high + pad)
+    centre = step * (len(kinds) - 1) / 2
+    axes.set_yticks(
+        [index * height + centre for index in range(len(tasks))], [task_title(t) for t in tasks]
+    )
+    for index in range(1, len(tasks)):
+        axes.axhline(
+            index * height - (height - 2 * centre) / 2, color=_colour("grid"), linewidth=0.6
+        )
+    axes.set_ylim(len(tasks) * height - 0.1, -0.2)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(_ticks(6))
+    axes.set_xlabel("difference to a single adapter (points)")
+    figure.legend(
+        handles=[
+            *(_legend(arm) for arm in _one_of_each(shown)),
+            Line2D([], [], color=_colour("blue"), linewidth=1.2, label="adapter (zero)"),
+            Patch(facecolor=_colour("panel"), label=f"margin, {margin:g} either way"),
+        ],
+        loc="outside upper left",
+        ncols=2,
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )
+    return figure
+
+
+def _one_of_each(arms: Sequence[Arm]) -> list[Arm]:
+    found: dict[tuple[Any, ...], Arm] = {}
+    for arm in arms:
+        found.setdefault((arm["method"], arm["mask"], arm["bank"], arm["n"], arm["k"]), arm)
+    return list(found.values())
+
+
+def _legend(arm: Arm, line: bool = False) -> Line2D:
+    colour, marker = _mark(arm)
+    if line:
+        return Line2D([], [], color=colour, linewidth=1.8, label=arm_title(arm))
+    return Line2D(
+        [], [], color=colour, marker=marker, linestyle="none", markersize=6, label=arm_title(arm)
+    )
+
+
+# --------------------------------------------------------------------------------------- bytes
+
+
+@_styled
+def bytes_figure(arms: Sequence[Arm]) -> Figure:
+    """Score against what a profile stores, mean over the tasks that all shown arms have."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(arm["arm"], []).append(arm)
+    yard = next((g for g in groups.values() if g[0]["method"] == "single_adapter"), None)
+    if yard is None or len(groups) < 2:
+        return _empty("No evidence yet: no records beside single_adapter.")
+    yard_scores = {task_name(arm): scores_by_seed(arm) for arm in yard}
+    complete = [g for g in groups.values() if set(map(task_name, g)) == set(yard_scores)]
+    figure = _figure(3.3 + 0.2 * math.ceil((len(complete) + 2) / 2))
+    axes = figure.add_subplot()
+    axes.axhline(0, color=_colour("blue"), linewidth=1, zorder=1)
+    axes.set_xscale("log")
+    for group in complete:
+        colour, marker = _mark(group[0])
+        found = stats.paired({task_name(a): scores_by_seed(a) for a in group}, yard_scores)
+        if found is None:
+            continue
+        sizes = sorted(arm["bytes"]["total"] for arm in group)
+        total = sizes[len(sizes) // 2]
+        bare = group[0]["bytes"]["total"] - group[0]["bytes"]["head"]
+        mean = 100 * found.mean
+        if bare:
+            axes.plot([bare, total], [mean, mean], color=colour, linewidth=1, linestyle=(0, (2, 2)))
+            axes.scatter(
+                bare, mean, s=40, marker=marker, facecolors=_colour("paper"), edgecolors=colour,
+                linewidths=1.4, zorder=3,
+            )  # fmt: skip
+        if found.low is not None and found.high is not None and group is not yard:
+            axes.plot(
+                [total, total], [100 * found.low, 100 * found.high], color=colour, linewidth=2
+            )
+        axes.scatter(total, mean, s=44, marker=marker, color=colour, zorder=4)
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_bytes(value)))
+    axes.grid(linewidth=0.6)
+    axes.margins(x=0.08, y=0.1)
+    axes.set_xlabel("stored a profile (bytes, logarithmic)")
+    axes.set_ylabel(f"points to a single adapter,\nmean of {len(yard_scores)} tasks")
+    ink = _colour("ink")
+    hollow: dict[str, Any] = {"markerfacecolor": _colour("paper"), "markeredgewidth": 1.4}
+    figure.legend(
+        handles=[
+            *(_legend(group[0]) for group in complete),
+            Line2D([], [], color=ink, marker="o", linestyle="none", label="filled: with its head"),
+            Line2D(
+                [], [], color=ink, marker="o", linestyle="none", label="hollow: without", **hollow
+            ),
+        ],
+        loc="outside upper left",
+        ncols=2,
+        columnspacing=1.0,
+        handletextpad=0.4,
+    )
+    return figure
+
+
+def _short_bytes(value: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:g} {unit}"
+    return f"{value:g} B"
+
+
+# ------------------------------------------------------------------------------------- learning
+
+
+@_styled
+def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> Figure:
+    """Training loss over the steps: a panel a task."""
+    shown = headline(arms)
+    tasks = task_names(shown)
+    if not tasks:
+        return _empty("No evidence yet: no records.")
+    rows = math.ceil(len(tasks) / columns)
+    kinds = _one_of_each(shown)
+    legend_rows = math.ceil(len(kinds) / (2 if columns == 1 else 5))
+    figure = _figure(2.1 * rows + 0.2 * legend_rows, _WIDTH if columns == 1 else 3.6 * columns)
+    grid = figure.add_gridspec(rows, columns)
+    for index, task in enumerate(tasks):
+        axes = figure.add_subplot(grid[index // columns, index % columns])
+        for arm in (arm for arm in shown if task_name(arm) == task):
+            colour, _ = _mark(arm)
+            curves = [records[path]["result"]["loss"] for path in arm["records"]]
+            for curve in curves:
+                axes.plot(curve["step"], curve["loss"], color=colour, linewidth=0.5, alpha=0.45)
+            if all(curve["step"] == curves[0]["step"] for curve in curves):
+                mean = [sum(v) / len(v) for v in zip(*(c["loss"] for c in curves), strict=True)]
+                axes.plot(curves[0]["step"], mean, color=colour, linewidth=1.8)
+        axes.set_title(task_title(task))
+        axes.set_xlabel("training step")
+        axes.set_ylabel("training loss")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(_ticks(5))
+        axes.grid(linewidth=0.6)
+    figure.legend(
+        handles=[_legend(arm, line=True) for arm in kinds],
+        loc="outside upper left",
+        ncols=2 if columns == 1 else 5,
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )
+    return figure
+
+
+# ------------------------------------------------------------------------------------ waterfall
+
+
+@_styled
+def waterfall_figure(ledger: Json | None) -> Figure:
+    """From an adapter's bytes down to the masks', and up again with what else a profile keeps."""
+    if ledger is None:
+        return _empty("No evidence yet: no ledger.")
+    rows = waterfall_rows(ledger)
+    goal = ledger["goal"]["bytes"]
+    figure = _figure(0.75 + 0.44 * len(rows))
+    axes = figure.add_subplot()
+    left = 10 ** math.floor(math.log10(min(size for *_, size in rows)))
+    for place, (name, kind, size) in enumerate(rows):
+        axes.barh(place, size - left, 0.4, left=left, color=_colour(kind))
+        ratio = ledger["adapter"]["bytes"] / size
+        words = f"{name}: {byte_count(size)}"
+        behind = {"facecolor": _colour("paper"), "edgecolor": "none", "pad": 0.6}
+        axes.text(left, place - 0.26, words, ha="left", va="bottom", fontsize=8.5, bbox=behind)
+        if ratio > 1:
+            axes.annotate(
+                times(ratio),
+                (size, place),
+                xytext=(4, -0.5),
+                textcoords="offset points",
+                va="center",
+                ha="left",
+                fontsize=8.5,
+                fontweight="bold",
+                bbox=behind,
+            )
+    axes.axvline(goal, color=_colour("ink"), linewidth=1, linestyle=(0, (4, 2)), zorder=0.5)
+    axes.annotate(
+        f"1/{ledger['goal']['ratio']:,} of the adapter: {byte_count(goal)}",
+        (goal, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="left",
+        va="bottom",
+        fontsize=8,
+        color=_colour("muted"),
+    )
+    axes.set_xscale("log")
+    axes.set_xlim(left, max(size for *_, size in rows) * 1.5)
+    axes.set_ylim(len(rows) - 0.6, -0.75)
+    axes.set_yticks([])
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_bytes(value)))
+    axes.set_xlabel("bytes a profile (logarithmic)")
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def waterfall_rows(ledger: Json) -> list[tuple[str, str, int]]:
+    """The steps of the calculation: (name, colour, bytes)."""
+    masks = ledger["masks"]
+    parts = {entry["key"]: entry["bytes"] for entry in ledger["combinations"]}
+    classes = ledger["head"]["classes"]
+    return [
+        ("adapter, float32", "blue", ledger["adapter"]["bytes"]),
+        ("soft masks, float32", "green", masks["soft_fp32"]["bytes"]),
+        ("soft masks, float16", "green", masks["soft_fp16"]["bytes"]),
+        ("hard masks, bit set", "vermilion", masks["hard_bits"]["bytes"]),
+        ("hard masks, enumerative code", "vermilion", masks["hard_enumerative"]["bytes"]),
+        ("hard masks + private norm", "purple", parts["hard+norm"]),
+        (f"hard masks + private head, {classes} classes", "purple", parts["hard+head"]),
+        ("hard masks + private norm and head", "purple", parts["hard+norm+head"]),
+    ]
+
+
+# --------------------------------------------------------------------------------------- method
+
+
+@_styled
+def method_figure() -> Figure:
+    """The method, drawn: bank, masks, their aggregate, and its place in a frozen block."""
+    figure = Figure(figsize=(_WIDTH, 5.75))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, 100)
+    axes.set_ylim(-4, 136)
+    axes.set_axis_off()
+
+    # The bank: N pairs of trapezia.
+    _box(axes, 2, 98, 96, 36, "panel")
+    axes.text(5, 130, "Bank: N frozen adapters, shared by all", va="center", weight="bold")
+    picked = (0, 2, 3), (1, 2, 5)  # in M_A, in M_B
+    centres = [25 + 11.5 * i for i in range(7)]
+    for side, (y, name, colour) in enumerate(((119, "down", "blue"), (106, "up", "vermilion"))):
+        axes.text(5, y, name, va="center", color=_colour(colour), weight="bold")
+        for index, x in enumerate(centres):
+            if index == 6:
+                axes.text(x, y, "\N{HORIZONTAL ELLIPSIS}", ha="center", va="center")
+                continue
+            chosen = index in picked[side]
+            _trapezium(axes, x, y, side == 1, colour, filled=chosen)
+
+    # The masks of a profile.
+    axes.text(5, 92.5, "Profile: two masks of N bits a block", va="center", weight="bold")
+    for side, (y, name, colour) in enumerate(((83, "$M_A$", "blue"), (73, "$M_B$", "vermilion"))):
+        axes.text(5, y, name, va="center", color=_colour(colour), size=11)
+        for index, x in enumerate(centres):
+            if index == 6:
+                axes.text(x, y, "\N{HORIZONTAL ELLIPSIS}", ha="center", va="center")
+                continue
+            chosen = index in picked[side]
+            axes.add_patch(
+                Rectangle(
+                    (x - 3.6, y - 3.6), 7.2, 7.2, linewidth=1,
+                    facecolor=_colour(colour) if chosen else "none", edgecolor=_colour(colour),
+                )
+            )  # fmt: skip
+            axes.text(
+                x, y - 0.2, str(int(chosen)), ha="center", va="center", size=9,
+                color=_colour("paper") if chosen else _colour("ink"),
+            )  # fmt: skip
+
+    # The aggregate: one adapter, entered from the left and left at the top.
+    axes.text(5, 63, "Sum of the selected: the profile's adapter", va="center", weight="bold")
+    _box(axes, 55, 2, 43, 55, "none", edge="muted", dashed=True)
+    _box(axes, 64, 4.5, 25, 7.5, "paper", edge="muted")
+    axes.text(76.5, 8.1, "LayerNorm", ha="center", va="center", size=8.5)
+    _trapezium(axes, 76.5, 20, False, "blue", filled=True, scale=2.1)
+    axes.text(76.5, 20, "down", ha="center", va="center", color=_colour("paper"), size=9)
+    _box(axes, 64, 28.5, 25, 7.5, "panel")
+    axes.text(76.5, 32.1, "norm, ReLU", ha="center", va="center", size=8.5)
+    _trapezium(axes, 76.5, 44, True, "vermilion", filled=True, scale=2.1)
+    axes.text(76.5, 44, "up", ha="center", va="center", color=_colour("paper"), size=9)
+    for low, high in ((12, 15.4), (24.6, 28.5), (36, 39.4)):
+        _arrow(axes, (76.5, low), (76.5, high))
+
+    # The frozen block.
+    _box(axes, 3, 2, 40, 55, "panel")
+    for y, words in ((5, "self-attention"), (18, "feed-forward, skip"), (46, "LayerNorm")):
+        _box(axes, 6, y, 34, 8.5, "paper", edge="muted")
+        axes.text(23, y + 4.1, words, ha="center", va="center", size=8.5)
+    axes.text(23, 36.9, "+", ha="center", va="center", size=12)
+    axes.add_patch(Circle((23, 37), 3.0, facecolor="none", edgecolor=_colour("ink"), linewidth=1))
+    for low, high in ((13.5, 18), (26.5, 34), (40, 46)):
+        _arrow(axes, (23, low), (23, high))
+    axes.plot([23, 51, 51], [29.5, 29.5, 8.2], color=_colour("ink"), linewidth=1.1)
+    _arrow(axes, (51, 8.2), (64, 8.2))
+    axes.plot([76.5, 76.5, 48, 48], [48.6, 53, 53, 37], color=_colour("ink"), linewidth=1.1)
+    _arrow(axes, (48, 37), (26, 37))
+    axes.text(23, -1.5, "frozen encoder block", ha="center", va="center", size=8.5)
+    axes.text(76.5, -1.5, "put together from the bank", ha="center", va="center", size=8.5)
+    return figure
+
+
+def _box(
+    axes: Axes, x: float, y: float, width: float, height: float, fill: str,
+    *, edge: str | None = None, dashed: bool = False,
+) -> None:  # fmt: skip
+    axes.add_patch(
+        FancyBboxPatch(
+            (x, y),
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=1.5",
+            facecolor="none" if fill == "none" else _colour(fill),
+            edgecolor="none" if edge is None else _colour(edge),
+            linewidth=1,
+            linestyle=(0, (3, 2)) if dashed else "solid",
+        )
+    )
+
+
+def _trapezium(
+    axes: Axes, x: float, y: float, up: bool, colour: str, *, filled: bool, scale: float = 1.0
+) -> None:
+    """A projection: wide where d enters or leaves, narrow at the bottleneck."""
+    wide, narrow, half = 4.4 * scale, 2.2 * scale, 4.6
+    bottom, top = (narrow, wide) if up else (wide, narrow)
+    axes.add_patch(
+        Polygon(
+            [
+                (x - bottom, y - half),
+                (x + bottom, y - half),
+                (x + top, y + half),
+                (x - top, y + half),
+            ],
+            facecolor=_colour(colour) if filled else "none",
+            edgecolor=_colour(colour),
+            linewidth=1,
+            closed=True,
+        )
+    )
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axes.add_patch(
+        FancyArrowPatch(
+            start, end, arrowstyle="-|>", mutation_scale=8, linewidth=1.1, shrinkA=0, shrinkB=0,
+            color=_colour("ink"),
+        )
+    )  # fmt: skip
+
+
+def describe_scores(arms: Sequence[Arm]) -> str:
+    """The content of a panel of `scores_figure` in a sentence, as its alternative text."""
+    words = [f"{arm_title(arm)} {score(arm['over_seeds']['mean'])}" for arm in arms]
+    sentence = (
+        f"{task_title(task_name(arms[0]))}, {metric_title(arms[0]['metric'])} in points: "
+        f"{'; '.join(words)}; majority class {score(arms[0]['majority'])}."
+    )
+    return textwrap.shorten(sentence, 600)

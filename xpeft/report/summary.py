@@ -1,0 +1,243 @@
+"""The summary: all records of a tier in one file, and what follows from them.
+
+    schema, tier
+    records    every record, by its path below the tier's folder of records
+    arms       one entry a task x arm: identity, scores, statistics, bytes, paths of its records
+    tuning     every tuning file, by job
+
+An arm's statistics name what they vary: `over_seeds` (t interval), `over_examples` (bootstrap, one
+interval a seed). `versus` holds paired differences to the yardsticks of the same task, `base` the
+difference of an ablation to the arm that it changes. Nothing is rounded here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from xpeft import stats
+from xpeft.data.specs import TASKS
+from xpeft.errors import RecordError, XpeftError
+from xpeft.io import read_json, write_json
+from xpeft.records import Record, read_records
+
+SCHEMA = 1
+
+YARDSTICKS = ("single_adapter", "head_only")
+"""Methods that the others are compared with on each task."""
+
+_IDENTITY = ("suite", "task", "arm", "method", "mask", "bank", "n", "k", "variant")
+_METHODS = ("head_only", "single_adapter", "x_peft", "full")
+_MASKS = (None, "soft", "hard")
+
+Arm = dict[str, Any]
+
+
+def write_summary(
+    records_dir: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    tuning_dir: str | os.PathLike[str] | None = None,
+    cells: str | os.PathLike[str] | None = None,
+) -> None:
+    """Merge all records below a folder into one JSON file with statistics.
+
+    Args:
+        records_dir: `<tier>/records`. An empty or absent folder gives a summary without evidence.
+        out: the summary.
+        tuning_dir: `<tier>/tuning`; None takes the folder of that name beside `records_dir`.
+        cells: a JSON file with the seeds of each `<suite>/<task>/<arm>`; only these are taken,
+            so that what an earlier config left in the folder is not shown. None takes all.
+
+    Raises:
+        RecordError: a record or tuning file is invalid, or one that `cells` names is missing.
+    """
+    write_json(out, make_summary(records_dir, tuning_dir, cells))
+
+
+def make_summary(
+    records_dir: str | os.PathLike[str],
+    tuning_dir: str | os.PathLike[str] | None = None,
+    cells: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """The summary as plain JSON; see `write_summary`."""
+    root = Path(records_dir)
+    records = read_records(root)
+    tuning = _read_tuning(Path(tuning_dir) if tuning_dir else root.parent / "tuning")
+    if cells is not None:
+        index = read_json(cells)
+        paths = [f"{job}/seed{seed}.json" for job, seeds in index.items() for seed in seeds]
+        for path in paths:
+            if path not in records:
+                raise RecordError(f"{root / path}: missing, but {cells} names it")
+        records = {path: records[path] for path in sorted(paths)}
+        tuning = {job: value for job, value in tuning.items() if job in index}
+    tiers = {record["cell"]["tier"] for record in records.values()}
+    arms = _make_arms(records)
+    return {
+        "schema": SCHEMA,
+        "tier": tiers.pop() if tiers else root.absolute().parent.name,
+        "records": records,
+        "arms": arms,
+        "tuning": tuning,
+    }
+
+
+def read_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what `write_summary` wrote.
+
+    Raises:
+        XpeftError: it is missing or not a summary of this version.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA or "arms" not in value:
+        raise XpeftError(f"{path}: expected a summary of schema {SCHEMA}; run `xpeft summary`")
+    return value
+
+
+def task_name(arm: Mapping[str, Any]) -> str:
+    """`suite/task`."""
+    return f"{arm['suite']}/{arm['task']}"
+
+
+def task_names(arms: Iterable[Arm]) -> list[str]:
+    """The tasks of some arms, in the arms' order, each once."""
+    return list(dict.fromkeys(task_name(arm) for arm in arms))
+
+
+def main_grid(arms: Iterable[Arm]) -> list[Arm]:
+    """The arms that are no ablations."""
+    return [arm for arm in arms if not arm["variant"]]
+
+
+def scores_by_seed(arm: Arm) -> dict[int, float]:
+    """Primary score of each seed."""
+    return dict(zip(arm["seeds"], arm["scores"], strict=True))
+
+
+def _make_arms(records: Mapping[str, Record]) -> list[Arm]:
+    groups: dict[tuple[str, str, str], list[tuple[str, Record]]] = {}
+    for path, record in records.items():
+        cell = record["cell"]
+        key = (cell["suite"], cell["task"], cell["arm"])
+        groups.setdefault(key, []).append((path, record))
+    arms = sorted((_make_arm(group) for group in groups.values()), key=_order)
+    for arm in arms:
+        same = [other for other in arms if task_name(other) == task_name(arm)]
+        arm["versus"] = {
+            method: _difference(arm, other)
+            for method in YARDSTICKS
+            for other in main_grid(same)
+            if other["method"] == method and other is not arm
+        }
+        base = _base(arm, same)
+        arm["base"] = base and {"arm": base["arm"], "difference": _difference(arm, base)}
+    return arms
+
+
+def _make_arm(group: list[tuple[str, Record]]) -> Arm:
+    group = sorted(group, key=lambda item: item[1]["cell"]["seed"])
+    paths, records = [path for path, _ in group], [record for _, record in group]
+    first = records[0]
+    for path, record in group:
+        for field in _IDENTITY:
+            found, expected = record["cell"].get(field), first["cell"].get(field)
+            if found != expected:
+                raise RecordError(
+                    f"{path}: cell.{field}: found {found!r}, expected {expected!r} as in {paths[0]}"
+                )
+        if record["result"]["primary"] != first["result"]["primary"]:
+            raise RecordError(f"{path}: result.primary: expected the metric of {paths[0]}")
+    results = [record["result"] for record in records]
+    metric = results[0]["primary"]
+    scores = [result["score"] for result in results]
+    intervals = [
+        stats.over_examples(result["confusion"], metric) if result["confusion"] else None
+        for result in results
+    ]
+    return {
+        **{field: first["cell"].get(field) for field in _IDENTITY},
+        "metric": metric,
+        "seeds": [record["cell"]["seed"] for record in records],
+        "scores": scores,
+        "records": paths,
+        "over_seeds": asdict(stats.over_seeds(scores)),
+        "over_examples": None if None in intervals else intervals,
+        "others": {
+            name: asdict(stats.over_seeds([result["scores"][name] for result in results]))
+            for name in results[0]["scores"]
+            if name != metric and all(name in result["scores"] for result in results)
+        },
+        "rows": results[0]["rows"],
+        "majority": results[0]["majority"][metric],
+        "best": results[0]["best"],
+        "constant": [r["cell"]["seed"] for r in records if r["result"]["constant"]],
+        "parameters": results[0]["parameters"],
+        "bytes": results[0]["bytes"],
+        "settings": results[0]["settings"],
+        "steps": results[0]["steps"],
+    }
+
+
+def _order(arm: Arm) -> tuple[Any, ...]:
+    def place(value: Any, known: tuple[Any, ...]) -> int:
+        return known.index(value) if value in known else len(known)
+
+    return (
+        place((arm["suite"], arm["task"]), tuple(TASKS)),
+        arm["suite"],
+        arm["task"],
+        bool(arm["variant"]),
+        place(arm["method"], _METHODS),
+        arm["method"],
+        str(arm["bank"]),
+        place(arm["mask"], _MASKS),
+        arm["n"] or 0,
+        arm["k"] or 0,
+        arm["arm"],
+    )
+
+
+def _difference(left: Arm, right: Arm) -> dict[str, Any] | None:
+    task = task_name(left)
+    found = stats.paired({task: scores_by_seed(left)}, {task: scores_by_seed(right)})
+    if found is None:
+        return None
+    return {
+        "arm": right["arm"],
+        "mean": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "n": len(found.seeds[task]),
+    }
+
+
+def _base(arm: Arm, same: list[Arm]) -> Arm | None:
+    """The arm of the main grid that an ablation changes: that with most in common with it."""
+    if not arm["variant"]:
+        return None
+    fields = ("mask", "n", "k", "bank")
+    near = [other for other in main_grid(same) if other["method"] == arm["method"]]
+    return max(near, key=lambda o: [o[field] == arm[field] for field in fields], default=None)
+
+
+def _read_tuning(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in sorted(root.glob("*/*/*.json")):
+        try:
+            value = read_json(path)
+        except XpeftError as error:
+            raise RecordError(str(error)) from None
+        trials = value.get("trials") if isinstance(value, dict) else None
+        if not isinstance(trials, list):
+            raise RecordError(f"{path}: trials: expected a list; this is no tuning file")
+        for index, trial in enumerate(trials):
+            if not {"settings", "score"} <= set(trial):
+                raise RecordError(f"{path}: trials[{index}]: expected settings and score")
+        chosen = value.get("chosen")
+        if trials and (not isinstance(chosen, int) or not 0 <= chosen < len(trials)):
+            raise RecordError(f"{path}: chosen: found {chosen!r}, expected the number of a trial")
+        found[path.relative_to(root).with_suffix("").as_posix()] = value
+    return found

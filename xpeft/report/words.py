@@ -1,0 +1,121 @@
+"""How things are called and how numbers are written, the same in figures, tables and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TASK_TITLES = {
+    "glue/cola": "CoLA",
+    "glue/sst2": "SST-2",
+    "glue/mrpc": "MRPC",
+    "glue/qqp": "QQP",
+    "glue/stsb": "STS-B",
+    "glue/mnli": "MNLI",
+    "glue/qnli": "QNLI",
+    "glue/rte": "RTE",
+    "glue/wnli": "WNLI",
+    "embedded/sentiment": "sentiment",
+    "embedded/entailment": "entailment",
+}
+
+METRIC_TITLES = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
+
+TIER_TITLES = {
+    "quick": "Quick tier: generated English sentences",
+    "small": "Small tier: real GLUE data, a small real encoder",
+    "paper": "Paper tier: real GLUE data, the paper's encoder",
+}
+
+TIER_NOTES = {
+    "quick": "Sentences made by a grammar that ships with the code, with a known best possible "
+    "accuracy. It runs in minutes and shows that the machinery works; it says nothing about "
+    "natural language.",
+    "small": "The real GLUE training and validation sets with a sentence encoder of six blocks. "
+    "Evidence about the method, at a smaller scale than the paper's.",
+    "paper": "The scale that the paper describes.",
+}
+
+
+def task_title(task: str) -> str:
+    """A task as its authors write it."""
+    return TASK_TITLES.get(task, task.split("/")[-1])
+
+
+def metric_title(metric: str) -> str:
+    """A metric in words."""
+    return METRIC_TITLES.get(metric, metric.replace("_", " "))
+
+
+def tier_title(tier: str) -> str:
+    """A tier in words, saying what its data are."""
+    return TIER_TITLES.get(tier, f"Tier {tier}")
+
+
+def arm_title(arm: Mapping[str, Any]) -> str:
+    """What an arm is, in few words: `hard masks, N=100, k=50`."""
+    names = {"head_only": "head only", "single_adapter": "adapter", "full": "full fine-tuning"}
+    method = arm["method"]
+    if method == "x_peft":
+        words = [f"{arm['mask']} masks"]
+        words += [f"{key}={arm[value]}" for key, value in (("N", "n"), ("k", "k")) if arm[value]]
+        if arm["bank"] not in (None, "random"):
+            words.append(f"{arm['bank']} bank")
+    else:
+        words = [names.get(method, method.replace("_", " "))]
+    if arm["variant"]:
+        words.append(arm["variant"])
+    return ", ".join(words)
+
+
+def score(value: float | None) -> str:
+    """A score in points (hundredths), one decimal: 82.9."""
+    return "\N{EN DASH}" if value is None else minus(f"{100 * value:.1f}")
+
+
+def signed(points: float) -> str:
+    """A difference that is in points already, with its sign."""
+    text = f"{points:+.1f}"
+    return "0.0" if text[1:] == "0.0" else minus(text)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Ends of an interval of scores, in points; words where there is none."""
+    if low is None or high is None:
+        return "one seed, no interval"
+    return f"{score(low)} to {score(high)}"
+
+
+def times(ratio: float) -> str:
+    """A ratio; from 100 on without digits that say nothing: 11,468x, 77.0x."""
+    sign = "\N{MULTIPLICATION SIGN}"
+    return f"{ratio:,.0f}{sign}" if ratio >= 100 else f"{ratio:,.1f}{sign}"
+
+
+def byte_count(value: int) -> str:
+    """Bytes, exact: 3,578,112 B."""
+    return f"{value:,} B"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 task`, `6 tasks`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as it is printed: 0.03, < 0.001."""
+    if value is None:
+        return "\N{EN DASH}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.0995 else f"{value:.2f}"
+
+
+def minus(text: str) -> str:
+    """With a real minus sign, as wide as a plus."""
+    return text.replace("-", "\N{MINUS SIGN}")
