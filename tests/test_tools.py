@@ -1,0 +1,163 @@
+"""The set-up is done once and survives a kill; a lock is removed only when it is stale."""
+
+from __future__ import annotations
+
+import ensurepip
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parent.parent / "tools"
+BUSY = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the set-up script and a lock that a new venv meets without a download."""
+    (tmp_path / "tools").mkdir()
+    shutil.copy(TOOLS / "setup.sh", tmp_path / "tools")
+    (tmp_path / "some.lock").write_text(f"pip=={ensurepip.version()}\n")
+    return tmp_path
+
+
+def set_up(project: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "tools/setup.sh", ".venv-some", "some.lock"],
+        cwd=project,
+        env=os.environ | {"PYTHON": sys.executable} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def fake(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_set_up_from_nothing_again_and_after_a_kill(project: Path) -> None:
+    venv = project / ".venv-some"
+    programs = project / "programs"
+    fake(programs, "python3.11", "exit 127")  # as a version manager's stub does
+    fake(programs, "python3", f'exec "{sys.executable}" "$@"')
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    first = set_up(project, PYTHON="", PATH=path)
+    assert first.returncode == 0, first.stderr
+    assert f"making .venv-some with Python {sys.version.split()[0]}" in first.stderr
+    assert "is ready" in first.stderr
+    assert (venv / "bin/python").exists() and not (venv / ".setting-up").exists()
+
+    assert set_up(project).stderr == ""  # nothing to do
+
+    with (project / "some.lock").open("a") as lock:
+        lock.write("# another\n")
+    again = set_up(project)
+    assert again.returncode == 0
+    assert "making" not in again.stderr and "is ready" in again.stderr
+
+    # A pin that cannot be met: the error of pip, and no stamp.
+    good = (project / "some.lock").read_text()
+    (project / "some.lock").write_text("xpeft-no-such-package==1.0\n")
+    bad = set_up(project, PIP_NO_INDEX="1")
+    assert bad.returncode == 1
+    assert "ERROR: No matching distribution found for xpeft-no-such-package==1.0" in bad.stderr
+    assert "setup.log" in bad.stderr
+    assert not (venv / ".stamp").exists() and not (venv / ".setting-up").exists()
+
+    # What a set-up killed inside pip leaves: perhaps half a package, so the venv is made anew.
+    (project / "some.lock").write_text(good)
+    (venv / ".setting-up").touch()
+    (venv / "half").touch()
+    assert "making .venv-some" in set_up(project).stderr
+    assert not (venv / "half").exists()
+
+
+def test_no_python_that_is_new_enough_is_a_clear_error(project: Path) -> None:
+    programs = project / "programs"
+    for name in ("python3.11", "python3.12", "python3.13", "python3.14", "python3", "python"):
+        fake(programs, name, "exit 1")
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    done = set_up(project, PYTHON="", PATH=path)
+    assert done.returncode == 1
+    assert "found no Python >= 3.11 in PATH" in done.stderr
+    done = set_up(project, PYTHON=str(programs / "python3"))
+    assert done.returncode == 1
+    assert f"PYTHON={programs / 'python3'}: not a Python >= 3.11" in done.stderr
+    assert not (project / ".venv-some").exists()
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Path:
+    """A folder as Snakemake leaves it when it is killed."""
+    for name in ("locks", "log"):
+        (tmp_path / ".snakemake" / name).mkdir(parents=True)
+    (tmp_path / ".snakemake/locks/0.output.lock").write_text("results/x.json\n")
+    write_log(tmp_path, "here", os.uname().nodename)
+    return tmp_path
+
+
+def write_log(folder: Path, name: str, host: str) -> Path:
+    log = folder / f".snakemake/log/{name}.snakemake.log"
+    log.write_text(f"\nSNAKEMAKE\n=========\n  Date: 2026-01-01 00:00:00\n  Host: {host}\n")
+    return log
+
+
+def unlock(folder: Path) -> str:
+    words = [sys.executable, str(TOOLS / "unlock.py"), str(folder)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stderr
+
+
+def is_locked(folder: Path) -> bool:
+    return (folder / ".snakemake/locks").exists()
+
+
+@contextmanager
+def working(folder: Path, program: str) -> Iterator[int]:
+    """A process that runs `program` in `folder`."""
+    (folder / program).write_text(BUSY)
+    with subprocess.Popen(
+        [sys.executable, f"./{program}"], cwd=folder, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_the_lock_of_a_killed_run_is_removed(locked: Path) -> None:
+    assert "removed the lock" in unlock(locked)
+    assert not is_locked(locked)
+    assert unlock(locked) == ""
+
+
+def test_the_lock_of_a_live_run_stays(
+    locked: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with working(locked, "snakemake") as pid:
+        assert f"Snakemake runs here as process {pid}" in unlock(locked)
+        assert is_locked(locked)
+    with working(tmp_path_factory.mktemp("other"), "snakemake"):
+        assert "removed the lock" in unlock(locked)
+
+
+def test_the_lock_of_a_run_on_another_machine_stays(locked: Path) -> None:
+    log = write_log(locked, "there", "node17")
+    assert "a run on node17 may be live" in unlock(locked)
+    assert is_locked(locked)
+    os.utime(log, (1, 1))  # ended long before the lock was made
+    assert "removed the lock" in unlock(locked)
+
+
+def test_a_job_that_outlived_its_run_is_named(locked: Path) -> None:
+    with working(locked, "xpeft") as pid:
+        assert f"process {pid} of that run still works" in unlock(locked)

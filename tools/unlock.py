@@ -1,0 +1,76 @@
+"""Remove the lock that a killed Snakemake left in a folder, never that of a live run.
+
+    .venv/bin/python tools/unlock.py [FOLDER]
+
+Snakemake's lock names no process, so a `kill -9` leaves a lock that looks like a live one. It is
+stale if it is ours, no Snakemake of this machine works in the folder, and no other machine has
+written to Snakemake's logs there since the lock was made (on a shared disk the run may be there).
+A lock that is not known to be stale stays: a line says why, and Snakemake itself then refuses to
+run where the two would collide.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+
+def main(folder: Path) -> None:
+    """Unlock `folder` if its lock is stale; say what was done, nothing where there is no lock."""
+    locks = sorted((folder / ".snakemake" / "locks").glob("*.lock"))
+    if not locks:
+        return
+    if reason := why_live(folder, locks):
+        print(f"{folder}: the lock stays: {reason}", file=sys.stderr)
+        return
+    shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
+    print(f"{folder}: removed the lock of a Snakemake run that was killed", file=sys.stderr)
+    for process in processes(folder, "xpeft"):
+        print(f"{folder}: process {process.pid} of that run still works", file=sys.stderr)
+
+
+def why_live(folder: Path, locks: list[Path]) -> str | None:
+    """Why the lock may be that of a live run; None where it is stale."""
+    for process in processes(folder, "snakemake"):
+        return f"Snakemake runs here as process {process.pid}; wait for it or stop it"
+    made = min(path.stat().st_mtime for path in locks)
+    if any(path.stat().st_uid != os.getuid() for path in locks):
+        return "it is another user's; ask them, or run `snakemake --unlock`"
+    for log in sorted((folder / ".snakemake" / "log").glob("*.snakemake.log")):
+        host = host_of(log) if log.stat().st_mtime >= made else None
+        if host not in (None, platform.node()):
+            return f"a run on {host} may be live; if none is, run `snakemake --unlock`"
+    return None
+
+
+def processes(folder: Path, program: str) -> Iterator[psutil.Process]:
+    """The live processes of this machine that run `program` in `folder`."""
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()[:4]  # python, its flags, the program
+            runs = any(Path(word).name == program for word in words)
+            by_python = bool(words) and Path(words[0]).name.startswith(("python", program))
+            if runs and by_python and Path(process.cwd()).samefile(folder):
+                yield process
+        except (psutil.Error, OSError):
+            continue  # gone, a zombie, or another user's
+
+
+def host_of(log: Path) -> str | None:
+    """The machine that a Snakemake log names in its head, None where it names none."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for _, line in zip(range(50), lines, strict=False):
+            key, _, value = line.partition(":")
+            if key.strip() == "Host":
+                return value.strip()
+    return None
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
