@@ -1,0 +1,82 @@
+# Every target sets up what it needs by itself: .venv from requirements.lock, once.
+#   make report            the quick tier, minutes on two cores
+#   make report CORES=1    with fewer cores
+#   make test PYTEST="-k codec -x"
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+CORES ?= all
+PYTEST ?=
+
+export PYTHON
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MPLBACKEND := Agg
+
+# Leftovers of a killed run are no obstacle: its lock goes if it is stale, its half-made files
+# are made again. $(1) is the tier.
+define run
+	@.venv/bin/python tools/unlock.py
+	@snakemake --cores $(CORES) --rerun-incomplete --configfile config/$(1).yaml
+	@echo
+	@echo "The report of the tier $(1): $(CURDIR)/report/index.html"
+endef
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: report
+report: setup ## Run the quick tier (embedded data, no network) and make report/index.html
+	$(call run,quick)
+
+.PHONY: small
+small: setup ## Run the small tier (real GLUE text, hours on a CPU) and make report/index.html
+	$(call run,small)
+
+.PHONY: test
+test: lint typecheck ## Check style and types, lint the workflow, run all tests
+	@pytest $(PYTEST)
+
+.PHONY: lint
+lint: setup ## Check the style of code and workflow
+	@ruff check .
+	@ruff format --check .
+	@snakefmt --check Snakefile workflow
+	@snakemake --lint
+
+.PHONY: typecheck
+typecheck: setup ## Check the types
+	@mypy
+
+.PHONY: format
+format: setup ## Bring code and workflow into style
+	@ruff check --fix .
+	@ruff format .
+	@snakefmt Snakefile workflow
+
+.PHONY: bench
+bench: setup ## Time a training step against its bounds; fails where one is missed
+	@python benchmarks/step.py
+
+.PHONY: oracle
+oracle: ## Make the parity fixtures again, with AdapterHub's own library in .venv-oracle
+	@tools/setup.sh .venv-oracle oracle/requirements.txt
+	@.venv-oracle/bin/python oracle/make_fixtures.py --out tests/fixtures/adapterhub
+
+.PHONY: lock
+lock: setup ## Write the pins of .venv into the locks and environment.yml
+	@python tools/lock.py
+
+.PHONY: setup
+setup: ## Make .venv from requirements.lock, unless it is up to date
+	@tools/setup.sh
+
+.PHONY: clean
+clean: ## Remove what the quick tier, the report and the tools left; keep .venv and results/small
+	@rm -rf results/quick figures report build dist
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache
+	@find xpeft tests tools -name __pycache__ -prune -exec rm -rf {} +
