@@ -32,7 +32,7 @@ from xpeft.report.summary import (
     scores_by_seed,
     task_name,
 )
-from xpeft.report.words import counted, signed, times
+from xpeft.report.words import counted, signed, task_title, times
 
 SCHEMA = 1
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -114,10 +114,10 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
 
     Returns:
         schema, tier, data (name of the tier's data), and `verdicts` in the order of the claims,
-        each with id, statement, source, measure, test, bound, margin, verdict, sentence (the
-        verdict in words), effect, unit, interval, p_value, tasks (each with effect, interval,
-        Holm-adjusted p-value and verdict), left_out, seeds, arms, records and also (other arms
-        that fit, judged in the same way, not deciding).
+        each with id, statement, general (the statement without the tier's data), source, measure,
+        test, bound, margin, verdict, sentence (the verdict in words), effect, unit, interval,
+        p_value, tasks (each with effect, interval, Holm-adjusted p-value and verdict), left_out,
+        seeds, arms, records and also (other arms that fit, judged in the same way, not deciding).
     """
     tier = summary["tier"]
     data = claims["data"].get(tier, {"suites": None, "name": f"the data of tier {tier}"})
@@ -129,6 +129,7 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
             key: claim.get(key) for key in ("id", "source", "measure", "test", "needs", "margin")
         } | {
             "statement": claim["statement"].replace("{data}", data["name"]),
+            "general": claim["statement"].replace("{data}", "the same tasks"),
             "verdict": NO_EVIDENCE,
             "sentence": f"No evidence yet: needs {claim['needs']}.",
             "bound": None,
@@ -307,7 +308,7 @@ def _score_sentence(
             f" (95 % interval over seeds {signed(100 * difference.low)} to "
             f"{signed(100 * difference.high)})"
         )
-        bound = f"the margin of {signed(-100 * margin)}" if margin else "zero"
+        bound = f"the bound of {signed(-100 * margin)}" if margin else "zero"
         words += {
             SUPPORTED: f": the interval lies above {bound}",
             CONTRADICTED: f": the interval lies below {bound}",
@@ -317,12 +318,12 @@ def _score_sentence(
     if len(tasks) > 1:
         parts = []
         for name in (SUPPORTED, CONTRADICTED, INCONCLUSIVE):
-            some = [task["task"].split("/")[1] for task in tasks if task["verdict"] == name]
+            some = [task_title(task["task"]) for task in tasks if task["verdict"] == name]
             if some:
                 parts.append(f"{name} on {', '.join(some)}")
         words += f" Task by task (Holm-corrected): {'; '.join(parts)}."
     if left_out:
-        names = ", ".join(name.split("/")[1] for name in left_out)
+        names = ", ".join(map(task_title, left_out))
         words += f" Left out: {names}, where the yardstick itself is not above the majority class."
     return words
 

@@ -320,7 +320,7 @@ def _score_range(arms: list[Arm]) -> tuple[float, float]:
         value = arms[0][name]
         if value is not None and low - 1.5 * span <= 100 * value <= high + 1.5 * span:
             low, high = min(low, 100 * value), max(high, 100 * value)
-    pad = 0.05 * max(high - low, 2.0)
+    pad = max(0.05 * (high - low), 2.0 - (high - low) / 2)
     return low - pad, high + pad
 
 
