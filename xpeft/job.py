@@ -74,7 +74,7 @@ class MethodSpec:
     up_gain: float = 1.0  # constant factor on the up aggregate; ours
     learned_gain: bool = False  # one trained factor a block and side; ours
     mask_init_mean: float = 0.0  # ours
-    mask_init_std: float = 0.01  # ours
+    mask_init_std: float = 1.0  # ours; a hard mask depends on lr / std alone
 
 
 @dataclass(frozen=True)
