@@ -28,6 +28,20 @@ ARMS: dict[str, dict[str, Any]] = {
     },
 }
 
+MAIN = tuple(ARMS)
+"""The arms of a small main grid; MORE are those of a larger one."""
+
+for _n in (150, 200, 400, 800):
+    ARMS[f"x_peft-soft-n{_n}"] = {"method": "x_peft", "mask": "soft", "bank": "random", "n": _n}
+for _n in (150, 200, 400, 800):
+    ARMS[f"x_peft-hard-n{_n}-k{_n // 2}"] = {
+        "method": "x_peft", "mask": "hard", "bank": "random", "n": _n, "k": _n // 2,
+    }  # fmt: skip
+ARMS["full"] = {"method": "full"}
+MORE = tuple(ARMS)
+
+_ERROR = {"head_only": 0, "single_adapter": 1, "soft": 2, "hard": 3, "full": 1}
+
 TASKS: dict[str, dict[str, Any]] = {
     # error rate of (head, adapter, soft, hard), rows, share of class 1, metrics
     "glue/cola": {"errors": (0.31, 0.24, 0.25, 0.28), "rows": 1043, "share": 0.69},
@@ -70,8 +84,10 @@ def make_record(
     suite, name = task.split("/")
     truth = TASKS[task]
     rows = rows or truth["rows"]
+    fields = ARMS[arm]
     if error is None:
-        error = truth["errors"][list(ARMS).index(arm)]
+        error = truth["errors"][_ERROR[fields.get("mask") or fields["method"]]]
+        error -= 0.01 * ((fields.get("n") or 100) > 100)
     # The rows are the task's; mistakes are drawn for each cell.
     labels_rng = np.random.default_rng(sum(map(ord, task)))
     rng = np.random.default_rng([seed, *map(ord, task + arm + variant)])
@@ -97,11 +113,10 @@ def make_record(
         ]
         majority = compute(metrics, np.full(rows, int(truth["share"] > 0.5)), labels)
     scores = compute(metrics, predictions, labels)
-    fields = ARMS[arm]
     parameters = _parameters(fields)
     stored = {part: 4 * count for part, count in parameters.items()}
     if fields.get("mask") == "hard":
-        stored["masks"] = 156
+        stored["masks"] = 2 * 6 * -(-fields["n"] // 8)
     for counts in (parameters, stored):
         counts["total"] = sum(counts.values())
     steps = np.arange(10, 310, 10)
@@ -183,6 +198,7 @@ def make_tier(
     *,
     tier: str = "small",
     tasks: tuple[str, ...] = SMALL,
+    arms: tuple[str, ...] = MAIN,
     seeds: int = 3,
     variants: tuple[str, ...] = (),
 ) -> None:
@@ -190,7 +206,7 @@ def make_tier(
     from xpeft.io import write_json
 
     for task in tasks:
-        for arm in ARMS:
+        for arm in arms:
             write_json(folder / "tuning" / task / f"{arm}.json", make_tuning(task, arm))
             for seed in range(seeds):
                 record = make_record(task, arm, seed, tier=tier)
@@ -218,5 +234,7 @@ def _parameters(fields: dict[str, Any]) -> dict[str, int]:
     if fields["method"] == "single_adapter":
         counts["adapter"] = 6 * (2 * 384 * 24 + 384 + 24)
     if fields["method"] == "x_peft":
-        counts["masks"] = 2 * 6 * 100
+        counts["masks"] = 2 * 6 * fields["n"]
+    if fields["method"] == "full":
+        counts["encoder"] = 22_713_216
     return counts

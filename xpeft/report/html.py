@@ -581,26 +581,30 @@ def _gaps(main: Sequence[Arm], names: _Names) -> list[Json]:
     no_head: dict[str, list[Json]] = {}
     no_learning: dict[str, list[Json]] = {}
 
-    def add(group: dict[str, list[Json]], arm: Arm, number: str, words: str) -> None:
-        entry = {"title": arm_title(arm), "href": names.arm(arm), "number": number, "words": words}
-        group.setdefault(task_title(task_name(arm)), []).append(entry)
+    def add(
+        group: dict[str, list[Json]], arm: Arm, number: str, words: str, sure: bool = False
+    ) -> None:
+        title = task_title(task_name(arm))
+        if group is no_learning:
+            title += f" (majority {score(arm['majority'])})"
+        entry = {"title": arm_title(arm), "href": names.arm(arm), "number": number}
+        group.setdefault(title, []).append(entry | {"words": words, "sure": sure})
 
     for arm in main:
         adapter, head = arm["versus"].get("single_adapter"), arm["versus"].get("head_only")
         if arm["method"] == "x_peft" and adapter and adapter["mean"] < 0:
             sure = adapter["high"] is not None and adapter["high"] < 0
             ends = _difference(adapter)["interval"]
-            add(below, arm, signed(100 * adapter["mean"]), f"({ends}){', sure' if sure else ''}")
+            add(below, arm, signed(100 * adapter["mean"]), f"({ends})", sure)
         if head and (head["low"] is None or head["low"] <= 0):
             add(no_head, arm, signed(100 * head["mean"]), f"({_difference(head)['interval']})")
         check = _check(arm)
         if not check["ok"]:
-            mean = score(arm["over_seeds"]["mean"])
-            add(no_learning, arm, mean, f"({check['text']}, which is {score(arm['majority'])})")
+            add(no_learning, arm, score(arm["over_seeds"]["mean"]), f"({check['text']})")
     groups = [
         (
             "Masks below a single adapter",
-            "In points, with 95 % interval over seeds; \u201csure\u201d where it excludes zero.",
+            "In points, with 95 % interval over seeds; in bold where it excludes zero.",
             below,
             "On no task are masks below the adapter.",
         ),

@@ -1,0 +1,270 @@
+"""Claims: each verdict can be reached, from the evidence it names and from no other."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factory import QUICK, make_ledger, make_record, make_tier
+
+from xpeft import stats
+from xpeft.claims import CLAIMS_FILE, NO_EVIDENCE, VERDICTS, judge, load_claims, write_claims
+from xpeft.errors import ConfigError
+from xpeft.io import read_json, write_json
+from xpeft.records import record_path, write_record
+from xpeft.report.summary import make_summary, write_summary
+
+
+def arm(
+    name: str, scores: dict[str, list[float]], *, majority: float = 0.5, **fields: Any
+) -> list[dict[str, Any]]:
+    """The entries of a summary for one arm on some tasks; scores by task."""
+    cell = {"method": "x_peft", "mask": None, "bank": None, "n": None, "k": None, "variant": ""}
+    return [
+        {
+            **cell,
+            **fields,
+            "suite": "glue",
+            "task": task,
+            "arm": name,
+            "seeds": list(range(len(values))),
+            "scores": values,
+            "over_seeds": {"mean": sum(values) / len(values)},
+            "majority": majority,
+            "bytes": {"total": fields.get("n") or 1},
+            "parameters": {"total": 10},
+            "records": [f"glue/{task}/{name}/seed{seed}.json" for seed in range(len(values))],
+        }
+        for task, values in scores.items()
+    ]
+
+
+def verdict(claim: str, arms: list[dict[str, Any]], tier: str = "small") -> dict[str, Any]:
+    found = judge(load_claims(), {"tier": tier, "arms": arms})["verdicts"]
+    (one,) = [item for item in found if item["id"] == claim]
+    return one
+
+
+ADAPTER = arm("adapter", {"sst2": [0.80, 0.81, 0.79]}, method="single_adapter")
+HARD = {"mask": "hard", "bank": "random", "n": 100, "k": 50}
+
+
+def hard(*scores: float, name: str = "hard", **fields: Any) -> list[dict[str, Any]]:
+    return arm(name, {"sst2": list(scores)}, **{**HARD, **fields})
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ((0.798, 0.809, 0.787), "supported"),  # 0.2 points below, always: inside of the margin
+        ((0.770, 0.781, 0.759), "contradicted"),  # 3 points below, always
+        ((0.850, 0.770, 0.800), "inconclusive"),  # level on average, but of wide spread
+    ],
+)
+def test_parity_is_non_inferiority_with_a_margin(scores: tuple[float, ...], expected: str) -> None:
+    jitter = (0.0002, -0.0001, 0.0)
+    found = verdict(
+        "parity-hard", ADAPTER + hard(*(a + b for a, b in zip(scores, jitter, strict=True)))
+    )
+    assert found["verdict"] == expected
+    low, high = found["interval"]["low"], found["interval"]["high"]
+    assert found["bound"] == -1.0
+    assert (low > -1) == (expected == "supported")
+    assert (high < -1) == (expected == "contradicted")
+    assert found["interval"]["over"] == "seeds"
+    assert found["seeds"] == [0, 1, 2]
+    assert found["arms"] == ["hard", "adapter"]
+    assert len(found["records"]) == 6
+
+
+def test_one_seed_concludes_nothing() -> None:
+    adapter = arm("adapter", {"sst2": [0.8]}, method="single_adapter")
+    found = verdict("parity-hard", adapter + hard(0.9))
+    assert found["verdict"] == "inconclusive"
+    assert found["p_value"] is None
+    assert "one seed" in found["sentence"]
+
+
+def test_a_task_where_the_yardstick_learned_nothing_cannot_show_parity() -> None:
+    at_majority = arm("adapter", {"wnli": [0.5, 0.5, 0.5]}, method="single_adapter")
+    masks = arm("hard", {"wnli": [0.5, 0.5, 0.5]}, **HARD)
+    assert verdict("parity-hard", at_majority + masks)["verdict"] == NO_EVIDENCE
+    both = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812, 0.759) + at_majority + masks)
+    assert both["left_out"] == ["glue/wnli"]
+    assert both["verdict"] == "contradicted"
+    assert "WNLI" in both["sentence"]
+    assert not any("wnli" in path for path in both["records"])
+
+
+def test_better_is_superiority() -> None:
+    head = arm("head", {"sst2": [0.80, 0.81, 0.79]}, method="head_only")
+    assert verdict("random-hard", head + hard(0.85, 0.862, 0.84))["verdict"] == "supported"
+    assert verdict("random-hard", head + hard(0.75, 0.762, 0.74))["verdict"] == "contradicted"
+    assert verdict("random-hard", head + hard(0.82, 0.80, 0.80))["verdict"] == "inconclusive"
+
+
+def test_tasks_count_the_same_and_are_corrected_together() -> None:
+    tasks = {"sst2": [0.80, 0.81, 0.79], "cola": [0.50, 0.51, 0.52]}
+    head = arm("head", tasks, method="head_only", majority=0.0)
+    better = {"sst2": [0.84, 0.851, 0.832], "cola": [0.52, 0.531, 0.538]}
+    found = verdict("random-hard", head + arm("hard", better, **HARD))
+    assert found["effect"] == pytest.approx((4.1 + 1.966667) / 2, abs=1e-4)
+    alone = {
+        task: stats.paired(
+            {task: dict(enumerate(better[task]))}, {task: dict(enumerate(tasks[task]))}
+        )
+        for task in tasks
+    }
+    p_values = {
+        f"glue/{task}": test.p_above
+        for task, difference in alone.items()
+        if difference and (test := stats.against(difference, 0.0))
+    }
+    assert {task["task"]: task["p_value"] for task in found["tasks"]} == pytest.approx(
+        stats.holm(p_values)
+    )
+
+
+def test_the_deciding_arm_is_chosen_by_coverage_and_size_never_by_score() -> None:
+    large = hard(0.84, 0.852, 0.83, name="large", n=400, k=200)
+    small = hard(0.77, 0.7812, 0.759, name="small")
+    found = verdict("parity-hard", ADAPTER + large + small)
+    assert found["arms"] == ["small", "adapter"]
+    assert found["verdict"] == "contradicted"
+    (other,) = found["also"]
+    assert (other["arms"], other["verdict"]) == (["large", "adapter"], "supported")
+
+
+def test_hard_and_soft_are_compared_over_banks_of_one_size() -> None:
+    soft = arm("soft400", {"sst2": [0.8, 0.81, 0.79]}, mask="soft", bank="random", n=400)
+    assert verdict("hard-soft", soft + hard(0.8, 0.81, 0.79))["verdict"] == NO_EVIDENCE
+    larger = hard(0.8, 0.81, 0.79, name="hard400", n=400, k=200)
+    assert verdict("hard-soft", soft + larger)["arms"] == ["hard400", "soft400"]
+
+
+def test_ablations_decide_only_the_claims_that_name_them() -> None:
+    tied = hard(0.70, 0.712, 0.69, name="hard-tied", variant="tied")
+    assert verdict("parity-hard", ADAPTER + tied)["verdict"] == NO_EVIDENCE
+    found = verdict("separate-masks", hard(0.80, 0.81, 0.79) + tied)
+    assert (found["verdict"], found["arms"]) == ("supported", ["hard", "hard-tied"])
+
+
+def test_evidence_of_another_suite_or_tier_is_none() -> None:
+    arms = ADAPTER + hard(0.9, 0.912, 0.89)
+    assert verdict("parity-hard", arms, tier="quick")["verdict"] == NO_EVIDENCE
+    assert verdict("parity-hard", arms, tier="small")["verdict"] == "supported"
+
+
+def test_the_tier_names_its_own_data(tmp_path: Path) -> None:
+    make_tier(tmp_path, tier="quick", tasks=QUICK, seeds=2)
+    found = judge(load_claims(), make_summary(tmp_path / "records"))
+    statements = {item["id"]: item["statement"] for item in found["verdicts"]}
+    assert statements["parity-soft"].endswith("adapter tuning on the generated sentences.")
+    assert not any("{data}" in item["statement"] for item in found["verdicts"])
+
+
+def test_counted_claims() -> None:
+    found = judge(load_claims(), {"tier": "small", "arms": []}, [make_ledger()])["verdicts"]
+    exact = {
+        item["id"]: (item["verdict"], round(item["effect"])) for item in found if item["effect"]
+    }
+    assert exact == {
+        "memory-masks": ("supported", 11468),
+        "memory-norm": ("contradicted", 727),
+        "memory-head": ("contradicted", 77),
+        "trained-parameters": ("supported", 373),
+    }
+    sentence = next(item["sentence"] for item in found if item["id"] == "memory-masks")
+    assert "3,578,112 / 312" in sentence
+
+
+@pytest.mark.parametrize("ledger", [("all-MiniLM-L6-v2", 100), ("bert-base-uncased", 400)])
+def test_a_ledger_of_another_case_is_no_evidence(ledger: tuple[str, int]) -> None:
+    found = judge(load_claims(), {"tier": "small", "arms": []}, [make_ledger(*ledger)])
+    assert {item["verdict"] for item in found["verdicts"]} == {NO_EVIDENCE}
+    both = judge(
+        load_claims(), {"tier": "small", "arms": []}, [make_ledger(*ledger), make_ledger()]
+    )
+    assert both["verdicts"][0]["verdict"] == "supported"
+
+
+def test_parameters_are_counted_in_records(tmp_path: Path) -> None:
+    make_tier(tmp_path, tasks=("glue/sst2", "glue/rte"), seeds=1)
+    found = judge(load_claims(), make_summary(tmp_path / "records"))["verdicts"]
+    (one,) = [item for item in found if item["id"] == "trained-parameters-all"]
+    assert one["effect"] == pytest.approx((113040 + 770 - 0) / (1200 + 770), rel=1e-3)
+    assert (one["verdict"], one["unit"]) == ("contradicted", "times")
+
+
+def test_every_claim_has_a_verdict_without_any_evidence(tmp_path: Path) -> None:
+    write_summary(tmp_path / "small" / "records", tmp_path / "summary.json")
+    write_claims(tmp_path / "summary.json", tmp_path / "claims.json")
+    found = read_json(tmp_path / "claims.json")
+    assert found["tier"] == "small"
+    assert {item["verdict"] for item in found["verdicts"]} == {NO_EVIDENCE}
+    assert all(item["sentence"].startswith("No evidence yet: needs") for item in found["verdicts"])
+
+
+def test_written_claims(tmp_path: Path) -> None:
+    make_tier(tmp_path, tasks=("glue/sst2",))
+    write_summary(tmp_path / "records", tmp_path / "summary.json")
+    write_json(tmp_path / "ledger.json", make_ledger())
+    write_claims(tmp_path / "summary.json", tmp_path / "claims.json", [tmp_path / "ledger.json"])
+    found = read_json(tmp_path / "claims.json")["verdicts"]
+    assert {item["verdict"] for item in found} <= set(VERDICTS)
+    known = set(make_summary(tmp_path / "records")["records"])
+    assert all(set(item["records"]) <= known for item in found)
+
+
+def test_each_claim_says_what_it_needs_to_say() -> None:
+    claims = load_claims()["claims"]
+    assert len(claims) >= 12
+    assert {claim["source"] for claim in claims} == {"paper", "ours"}
+    for claim in claims:
+        assert claim["statement"].endswith(".")
+        assert claim["needs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"margin": None}, "margin: missing"),
+        ({"source": "me"}, "found 'me', expected paper or ours"),
+        ({"test": "eyeball"}, "found 'eyeball', expected one of count"),
+        ({"colour": "red"}, "colour: unknown"),
+    ],
+)
+def test_a_bad_claims_file_names_the_field(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    import yaml
+
+    value = copy.deepcopy(yaml.safe_load(CLAIMS_FILE.read_text()))
+    (claim,) = [item for item in value["claims"] if item["id"] == "parity-soft"]
+    claim.update(change)
+    if change == {"margin": None}:
+        del claim["margin"]
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(value))
+    with pytest.raises(ConfigError, match=message):
+        load_claims(tmp_path / "claims.yaml")
+
+
+def test_a_claims_file_that_is_no_yaml(tmp_path: Path) -> None:
+    (tmp_path / "claims.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match=r"claims\.yaml: "):
+        load_claims(tmp_path / "claims.yaml")
+    with pytest.raises(ConfigError, match="No such file"):
+        load_claims(tmp_path / "absent.yaml")
+
+
+def test_a_claim_is_not_decided_by_records_that_disagree_on_their_cell(tmp_path: Path) -> None:
+    from xpeft.errors import RecordError
+
+    for seed in (0, 1):
+        record = make_record(seed=seed)
+        record["cell"]["k"] = 50 - seed
+        write_record(tmp_path / record_path(record["cell"]), record)
+    with pytest.raises(RecordError, match=r"seed1\.json: cell\.k: found 49, expected 50"):
+        make_summary(tmp_path)
