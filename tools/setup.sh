@@ -67,8 +67,8 @@ run_pip() {
         "$venv/bin/python" -m pip --no-input install --progress-bar off "$@" 2>&1 |
         tee -a "$log" |
         awk -v total="$total" '
-            /^Collecting /                      { if (++n % 20 == 0) say(n " of " total " packages found") }
-            /^Installing collected packages/    { say("installing them") }
+            /^(Collecting|Processing) /         { if (++n % 20 == 0) say(n " of " total " packages found") }
+            /^Installing collected packages/    { if (n > 1) say("installing them") }
             function say(text)                  { print "set-up: " text; fflush() }' >&2 || code=$?
     if ((code)); then
         # Half-made only if it had begun to install; else what was there is as it was.
