@@ -259,7 +259,7 @@ def scores_figure(arms: Sequence[Arm], *, columns: int = 1) -> Figure:
     groups = {task: [arm for arm in arms if task_name(arm) == task] for task in tasks}
     rows = math.ceil(len(tasks) / columns)
     heights = [
-        0.85 + 0.25 * max(len(groups[task]) for task in tasks[row * columns : (row + 1) * columns])
+        0.95 + 0.25 * max(len(groups[task]) for task in tasks[row * columns : (row + 1) * columns])
         for row in range(rows)
     ]
     figure = _figure(sum(heights), _WIDTH if columns == 1 else 3.9 * columns)
@@ -296,11 +296,11 @@ def _scores_panel(axes: Axes, task: str, arms: list[Arm]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(_ticks(5))
     axes.grid(axis="x", linewidth=0.6)
-    axes.set_xlabel(f"{metric_title(arms[0]['metric'])} (points of 100)")
-    axes.set_title(task_title(task), pad=17)
-    _reference(axes, 100 * arms[0]["majority"], "majority", (0, (4, 2)))
+    axes.set_xlabel(f"{metric_title(arms[0]['metric'])}, points")
+    axes.set_title(task_title(task), pad=17 if arms[0]["best"] is None else 27)
+    _reference(axes, 100 * arms[0]["majority"], "majority", (0, (4, 2)), 3)
     if arms[0]["best"] is not None:
-        _reference(axes, 100 * arms[0]["best"], "best possible", (0, (1, 1.5)))
+        _reference(axes, 100 * arms[0]["best"], "best possible", (0, (1, 1.5)), 14)
 
 
 def _score_range(arms: list[Arm]) -> tuple[float, float]:
@@ -324,8 +324,10 @@ def _score_range(arms: list[Arm]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _reference(axes: Axes, value: float, name: str, dashes: tuple[int, tuple[float, ...]]) -> None:
-    """A named vertical line, or an arrow to it where it is outside of the axis."""
+def _reference(
+    axes: Axes, value: float, name: str, dashes: tuple[int, tuple[float, ...]], above: float
+) -> None:
+    """A line with its name `above` it, or an arrow to it where it is outside of the axis."""
     low, high = axes.get_xlim()
     text = f"{name} {value:.1f}"
     if low <= value <= high:
@@ -339,7 +341,7 @@ def _reference(axes: Axes, value: float, name: str, dashes: tuple[int, tuple[flo
         text,
         (share, 1.0),
         xycoords="axes fraction",
-        xytext=(0, 3),
+        xytext=(0, above),
         textcoords="offset points",
         ha=place,
         va="bottom",
@@ -424,6 +426,22 @@ def _legend(arm: Arm, line: bool = False) -> Line2D:
     )
 
 
+def _legend_of_kinds(arms: Sequence[Arm]) -> list[Line2D]:
+    """An entry a kind of masks, with the range of N, rather than one an arm."""
+    kinds: dict[tuple[Any, ...], list[Arm]] = {}
+    for arm in arms:
+        kinds.setdefault((arm["method"], arm["mask"], arm["bank"]), []).append(arm)
+    handles = []
+    for group in kinds.values():
+        handle = _legend(group[0])
+        if len(group) > 1:
+            sizes = sorted(arm["n"] or 0 for arm in group)
+            name = arm_title(group[0] | {"n": None, "k": None})
+            handle.set_label(f"{name}, N={sizes[0]} to {sizes[-1]}")
+        handles.append(handle)
+    return handles
+
+
 # --------------------------------------------------------------------------------------- bytes
 
 
@@ -438,7 +456,8 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
         return _empty("No evidence yet: no records beside single_adapter.")
     yard_scores = {task_name(arm): scores_by_seed(arm) for arm in yard}
     complete = [g for g in groups.values() if set(map(task_name, g)) == set(yard_scores)]
-    figure = _figure(3.3 + 0.2 * math.ceil((len(complete) + 2) / 2))
+    kinds = _legend_of_kinds([group[0] for group in complete])
+    figure = _figure(3.3 + 0.2 * math.ceil((len(kinds) + 2) / 2))
     axes = figure.add_subplot()
     axes.axhline(0, color=_colour("blue"), linewidth=1, zorder=1)
     axes.set_xscale("log")
@@ -473,7 +492,7 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
     hollow: dict[str, Any] = {"markerfacecolor": _colour("paper"), "markeredgewidth": 1.4}
     figure.legend(
         handles=[
-            *(_legend(group[0]) for group in complete),
+            *kinds,
             Line2D([], [], color=ink, marker="o", linestyle="none", label="filled: with its head"),
             Line2D(
                 [], [], color=ink, marker="o", linestyle="none", label="hollow: without", **hollow
