@@ -32,7 +32,6 @@ from xpeft.report.summary import make_summary, read_summary, task_name, write_su
 from xpeft.report.tables import TABLES, make_tables, to_latex, write_tables
 from xpeft.report.words import p_value, score, signed, times
 
-
 REAL = ("glue/cola", "glue/sst2", "glue/stsb", "glue/wnli")
 MADE = ("embedded/sentiment",)
 
