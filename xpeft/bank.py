@@ -19,12 +19,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from xpeft.errors import BankError, XpeftError
 from xpeft.hashing import derive_key, uniform
-from xpeft.io import atomic_directory, canonical_json, read_json, sha256_file, write_json
+from xpeft.io import (
+    atomic_directory,
+    canonical_json,
+    read_json,
+    sha256_file,
+    write_bytes,
+    write_json,
+)
 
 MANIFEST_SCHEMA = 1
 _TENSORS = ("down", "up", "down_bias", "up_bias")
@@ -246,7 +253,8 @@ def save_bank(bank: Bank, folder: str | os.PathLike[str]) -> None:
         if bank.kind != "random":
             file = temporary / "bank.safetensors"
             tensors = {name: value.detach().cpu() for name, value in bank.tensors().items()}
-            save_file({name: value.contiguous() for name, value in tensors.items()}, file)
+            # not save_file, which leaves a file that its owner alone can read
+            write_bytes(file, save({name: value.contiguous() for name, value in tensors.items()}))
             manifest["file_sha256"] = sha256_file(file)
         write_json(temporary / "manifest.json", manifest)
 
