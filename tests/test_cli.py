@@ -44,17 +44,6 @@ def run(*argv: object) -> int:
     return main([str(word) for word in argv])
 
 
-def shell(*argv: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "xpeft", *map(str, argv)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        **options,  # type: ignore[call-overload]
-    )
-
-
 def leaves(verb: argparse.ArgumentParser, prefix: str = "") -> Iterator[str]:
     below = [
         (name, item)

@@ -183,6 +183,20 @@ def test_overrides(tmp_path: Path) -> None:
     assert merge({"x": {"y": 1, "z": 2}}, {"x": {"y": 3}}) == {"x": {"y": 3, "z": 2}}
 
 
+def test_text_is_read_as_the_number_that_is_expected() -> None:
+    """As in `lr: 1e-3` of a file, and in all of Snakemake's `--config 'training={epochs: 3}'`."""
+    given = copy.deepcopy(BASE)
+    given |= {"training": {"lr": "1e-3", "batch_size": "8", "epochs": "3"}, "seeds": ["4"]}
+    given |= {"settings": {"learned_gain": "true"}, "tuning": "null", "results": "7"}
+    given["arms"]["head_only"] |= {"k": "null", "trials": [{"lr": "2"}]}
+    config = resolve_config(given)
+    training = config["training"]
+    assert (training["lr"], training["batch_size"], training["epochs"]) == (0.001, 8, 3)
+    assert (config["seeds"], config["tuning"], config["results"]) == ([4], None, "7")
+    assert config["settings"]["learned_gain"] is True
+    assert config["arms"]["head_only"]["trials"] == [{"lr": 2}]
+
+
 def test_the_environment_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     local = with_value("data/source", "local")
     local["data"]["path"] = "data"
@@ -200,12 +214,15 @@ def test_the_environment_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) 
     ("path", "value", "message"),
     [
         ("trainig", {}, "trainig: unknown key; did you mean training? known: arms, bank,"),
-        ("training/lr", "fast", "training.lr: found 'fast', expected a number"),
         (
-            "training/lr",
-            "1e-3",
-            "training.lr: found '1e-3', expected a number; YAML takes this for",
+            "arms/head_only/center",
+            True,
+            "arms.head_only.center: unknown key; did you mean settings.c",
         ),
+        ("epochs", 3, "epochs: unknown key; did you mean "),
+        ("training/lr", "fast", "training.lr: found 'fast', expected a number"),
+        ("training/lr", "nan", "training.lr: found 'nan', expected a number"),
+        ("training/lr", float("inf"), "training.lr: found 'inf', expected a number"),
         ("training/lr", 0, "training.lr: found 0, expected more than 0"),
         ("training/epoch", 1, "training.epoch: unknown key; did you mean epochs?"),
         ("training/batch_size", 1.5, "training.batch_size: found 1.5, expected a whole number"),

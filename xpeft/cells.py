@@ -11,6 +11,7 @@ here, so that a job file holds every setting and training needs nothing of the c
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -246,7 +247,8 @@ def _check_trials(config: Config) -> None:
     if config["tuning"] is None:
         return
     counts = {name: len(arm["trials"]) for name, arm in config["arms"].items()}
-    first, expected = next(iter(counts.items()))
+    expected = Counter(counts.values()).most_common(1)[0][0]
+    first = next(name for name, found in counts.items() if found == expected)
     for name, found in counts.items():
         if found == 0:
             raise ConfigError(

@@ -14,8 +14,10 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -61,7 +63,7 @@ def resolve_config(value: Mapping[str, Any], where: str = "config") -> Config:
     """
     from jsonschema import Draft202012Validator
 
-    plain = _plain(value)
+    plain = _read_numbers(schema(), _plain(value))
     errors = list(Draft202012Validator(schema()).iter_errors(plain))
     if errors:
         first = min(errors, key=lambda error: ([str(part) for part in error.absolute_path]))
@@ -154,6 +156,35 @@ def _fill(node: Schema, value: Any) -> Any:
     return copy.deepcopy(value)
 
 
+def _read_numbers(node: Schema, value: Any) -> Any:
+    """`value` with text read as the number, truth value or null that the schema expects there.
+
+    YAML takes 1e-3 for text, and Snakemake's `--config 'training={epochs: 3}'` gives texts only.
+    """
+    node = resolve(node)
+    if isinstance(value, dict):
+        below, other = node.get("properties", {}), node.get("additionalProperties")
+        default = other if isinstance(other, dict) else {}
+        return {key: _read_numbers(below.get(key, default), item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_read_numbers(node.get("items", {}), item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # text, which is then refused
+    types = node.get("type", [])
+    if not isinstance(value, str) or not types:
+        return value
+    if "null" in types and value == "null":
+        return None
+    if "boolean" in types and value in ("true", "false"):
+        return value == "true"
+    for name, read in (("integer", int), ("number", float)):
+        if name in types and "string" not in types:
+            with suppress(ValueError):
+                number = read(value)
+                return number if math.isfinite(number) else value
+    return value
+
+
 def resolve(node: Schema) -> Schema:
     """A schema node with its `$ref` put in; the keys beside `$ref` go before those within."""
     if "$ref" not in node:
@@ -191,8 +222,7 @@ def _message(error: Any) -> str:
         case "additionalProperties":
             known = sorted(error.schema.get("properties", {}))
             name = sorted(set(found) - set(known))[0]
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = _hint(name, error.schema.get("properties", {}))
             return f"{_key([*error.absolute_path, name])}: unknown key; {hint}known: {_list(known)}"
         case "required":
             name = next(name for name in limit if name not in found)
@@ -202,8 +232,6 @@ def _message(error: Any) -> str:
         case "type":
             types = [limit] if isinstance(limit, str) else limit
             expected = " or ".join(_TYPES[name] for name in types)
-            if isinstance(found, str) and {"number", "integer"} & set(types) and _numeric(found):
-                expected += "; YAML takes this for text, write it as in 0.001 or 1.0e-3"
         case "enum":
             expected = f"one of {_list([_show(item) for item in limit])}"
         case "pattern":
@@ -227,6 +255,15 @@ def _message(error: Any) -> str:
     return f"{key}: found {_show(found)}, expected {expected}"
 
 
+def _hint(name: str, properties: dict[str, Schema]) -> str:
+    """Which known key was meant: one below which `name` is a key, or one spelled like it."""
+    homes = [key for key, node in properties.items() if name in resolve(node).get("properties", {})]
+    if homes:
+        return f"did you mean {homes[-1]}.{name}? "
+    near = difflib.get_close_matches(name, properties, n=1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
 def _key(path: Any) -> str:
     """`arms.x_peft-soft.trials[0].lr` for a path of keys and positions."""
     text = ""
@@ -248,14 +285,6 @@ def _show(value: Any) -> str:
 
 def _list(names: list[str]) -> str:
     return ", ".join(names)
-
-
-def _numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 # --------------------------------------------------------------------------- documentation
