@@ -73,4 +73,4 @@ def host_of(log: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve())
