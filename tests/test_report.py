@@ -272,6 +272,16 @@ def test_best_possible_and_majority_stand_beside_the_scores(page: str) -> None:
     assert page.count("majority class</th>") == len(REAL) + len(MADE)
 
 
+def test_tuning_is_said_with_its_budget(page: str, tmp_path: Path) -> None:
+    assert "Equal budgets: 4 trials for each method and task." in page
+    make_tier(tmp_path / "small", tasks=("glue/sst2",), seeds=1)
+    path = tmp_path / "small" / "tuning" / "glue" / "sst2" / "head_only.json"
+    value = read_json(path)
+    write_json(path, value | {"trials": value["trials"][:1], "chosen": 0})
+    other = make_report([tmp_path / "small"])
+    assert "Budgets differ: 1 trial for head_only; 4 trials for single_adapter" in other
+
+
 def test_provenance_is_on_the_page(page: str) -> None:
     run = make_record()["run"]
     for value in (
@@ -456,7 +466,19 @@ def test_axes_say_what_they_show(tmp_path: Path) -> None:
     for name, figure in made_figures(tmp_path):
         for axes in figure.axes if name != "method" else ():
             assert axes.get_xlabel(), name
-            assert any(unit in axes.get_xlabel() for unit in ("point", "bytes", "step")), name
+            assert any(unit in axes.get_xlabel() for unit in ("point", "bytes", "step", "%")), name
+
+
+def test_curves_of_different_length_share_an_axis(tmp_path: Path) -> None:
+    for arm, steps in (("head_only", 600), ("single_adapter", 300)):
+        record = make_record(arm=arm)
+        record["result"]["steps"] = steps
+        record["result"]["loss"]["step"] = [steps // 30 * (i + 1) for i in range(30)]
+        write_record(tmp_path / "records" / record_path(record["cell"]), record)
+    summary = make_summary(tmp_path / "records")
+    (axes,) = figures.learning_figure(summary["arms"], summary["records"]).axes
+    assert axes.get_xlabel() == "training done (% of the steps)"
+    assert {max(line.get_xdata()) for line in axes.lines} == {100.0}
 
 
 # ------------------------------------------------------------------------------------- tables

@@ -59,7 +59,8 @@ def browse(
     program = needs.chromium()
     probe = (
         "<script>addEventListener('load', async () => { let value; try { "
-        f"value = await (async () => {{ {script} }})(); }} catch (error) {{ value = 'error: ' + error; }}"
+        f"value = await (async () => {{ {script} }})(); }} "
+        "catch (error) { value = 'error: ' + error; }"
         "parent.postMessage(JSON.stringify(value), '*'); });</script>"
     )
     (folder / "page.html").write_text(page.replace("</body>", probe + "</body>"))

@@ -518,7 +518,7 @@ def _short_bytes(value: float) -> str:
 
 @_styled
 def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> Figure:
-    """Training loss over the steps: a panel a task."""
+    """Training loss, a panel a task: over the steps, or their share where their numbers differ."""
     shown = headline(arms)
     tasks = task_names(shown)
     if not tasks:
@@ -526,6 +526,7 @@ def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> 
     rows = math.ceil(len(tasks) / columns)
     kinds = _one_of_each(shown)
     legend_rows = math.ceil(len(kinds) / (2 if columns == 1 else 5))
+    alike = len({(task_name(arm), arm["steps"]) for arm in shown}) == len(tasks)
     figure = _figure(2.1 * rows + 0.2 * legend_rows, _WIDTH if columns == 1 else 3.6 * columns)
     grid = figure.add_gridspec(rows, columns)
     for index, task in enumerate(tasks):
@@ -533,13 +534,15 @@ def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> 
         for arm in (arm for arm in shown if task_name(arm) == task):
             colour, _ = _mark(arm)
             curves = [records[path]["result"]["loss"] for path in arm["records"]]
-            for curve in curves:
-                axes.plot(curve["step"], curve["loss"], color=colour, linewidth=0.5, alpha=0.45)
-            if all(curve["step"] == curves[0]["step"] for curve in curves):
+            unit = 1.0 if alike else 100 / max(arm["steps"], 1)
+            steps = [[unit * step for step in curve["step"]] for curve in curves]
+            for at, curve in zip(steps, curves, strict=True):
+                axes.plot(at, curve["loss"], color=colour, linewidth=0.5, alpha=0.45)
+            if all(at == steps[0] for at in steps):
                 mean = [sum(v) / len(v) for v in zip(*(c["loss"] for c in curves), strict=True)]
-                axes.plot(curves[0]["step"], mean, color=colour, linewidth=1.8)
+                axes.plot(steps[0], mean, color=colour, linewidth=1.8)
         axes.set_title(task_title(task))
-        axes.set_xlabel("training step")
+        axes.set_xlabel("training step" if alike else "training done (% of the steps)")
         axes.set_ylabel("training loss")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -283,6 +283,7 @@ def _tier(
         "figures": _figures(tier, main) if main else {},
         "captions": figures.CAPTIONS,
         "tuning": _tuning(summary),
+        "budget": _budget(summary),
         "ablations": _ablations(arms, names),
         "provenance": _provenance(summary),
         "records": _records(summary, names),
@@ -487,7 +488,7 @@ def _verdict(verdict: Json, names: _Names) -> Json:
         "sentence": verdict["sentence"],
         "effect": effect_text(verdict),
         "interval": effect_interval(verdict),
-        "p": p_value(verdict["p_value"]),
+        "p_sign": _p_sign(verdict["p_value"]),
         "seeds": ", ".join(map(str, verdict["seeds"])),
         "needs": verdict["needs"],
         "tasks": [
@@ -520,6 +521,11 @@ def _verdict(verdict: Json, names: _Names) -> Json:
             for other in verdict["also"]
         ],
     }  # fmt: skip
+
+
+def _p_sign(value: float | None) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") or value is None else f"= {text}"
 
 
 def _glance(sections: Sequence[Json]) -> list[Json]:
@@ -707,6 +713,20 @@ def _tuning(summary: Json) -> list[Json]:
     return found
 
 
+def _budget(summary: Json) -> str:
+    """Whether the methods were tuned with equal budgets, said plainly."""
+    counts: dict[int, list[str]] = {}
+    for job, value in summary["tuning"].items():
+        counts.setdefault(len(value["trials"]), []).append(job.rsplit("/", 1)[-1])
+    if len(counts) == 1:
+        return f"Equal budgets: {counted(next(iter(counts)), 'trial')} for each method and task."
+    words = (
+        f"{counted(count, 'trial')} for {', '.join(dict.fromkeys(arms))}"
+        for count, arms in sorted(counts.items())
+    )
+    return f"Budgets differ: {'; '.join(words)}."
+
+
 def _edge(value: Json) -> str:
     """The settings whose chosen value is the largest or smallest that was tried."""
     chosen = value["trials"][value["chosen"]]["settings"]
@@ -783,6 +803,7 @@ def _records(summary: Json, names: _Names) -> list[Json]:
                 {
                     "id": names.arm(arm),
                     "title": arm_title(arm),
+                    "full": f"{task_title(task)}, {arm_title(arm)}",
                     "name": arm["arm"],
                     "mean": score(spread["mean"]),
                     "interval": interval(spread["low"], spread["high"]),

@@ -14,17 +14,10 @@
   };
 
   const show = (target) => {
-    const record = target.matches("details.record");
-    const heading = record ? target.dataset.title : target.closest("section") && target.querySelector("h5").textContent;
-    title.textContent = heading;
+    title.textContent = target.dataset.title;
     const clone = copy(target);
-    if (record) {
-      clone.querySelector("summary").remove();
-      body.replaceChildren(...clone.childNodes);
-    } else {
-      clone.querySelector("h5").remove();
-      body.replaceChildren(...clone.childNodes);
-    }
+    clone.querySelector("summary, h5").remove();
+    body.replaceChildren(...clone.childNodes);
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
   };
