@@ -149,7 +149,7 @@ class Bank:
         )
 
     def permuted(self, order: Sequence[int]) -> Bank:
-        """The bank whose adapter i is adapter `order[i]` of this one; another bank, another digest."""
+        """The bank whose adapter i is adapter `order[i]` of this one: another bank."""
         index = torch.as_tensor(list(order), device=self.down.device)
         if sorted(index.tolist()) != list(range(self.n)):
             raise BankError(f"bank: expected each of 0 to {self.n - 1} once, found {list(order)}")

@@ -43,7 +43,8 @@ def load_checkpoint(
             if found != dict(identity):
                 log.warning("%s: a checkpoint of other work; starting anew", path)
                 return None
-            return {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}
+            names = file.keys()  # a method of the file, which is no dict
+            return {name: torch.as_tensor(file.get_tensor(name)) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         log.warning("%s: not a whole checkpoint (%s); starting anew", path, error)
         return None

@@ -175,8 +175,8 @@ def fit(
         vectors = features(tokens, rows, owners, leaves)
         logits = linear_heads(vectors, leaves["head.weight"], leaves["head.bias"], owners)
         labels = np.concatenate([profiles[p].labels[chosen] for p, chosen in group])
-        values = _row_losses(logits, torch.from_numpy(labels).to(device)).split(sizes)
-        means = [value.mean() for value in values]
+        values = _row_losses(logits, torch.from_numpy(labels).to(device))
+        means = [value.mean() for value in torch.split(values, sizes)]
         torch.stack(means).sum().backward()  # type: ignore[no-untyped-call]
         for (profile, _), mean in zip(group, torch.stack(means).tolist(), strict=True):
             losses[profile][int(optimizer.steps[profile])] = mean
@@ -281,8 +281,8 @@ def _restore(
     for kind, values in _state(optimizer).items():
         for name, value in values.items():
             value.copy_(tensors[f"{kind}/{name}"])
-    for profile, values in enumerate(losses):
-        values[:] = tensors[f"losses/{profile}"].numpy()
+    for profile, curve in enumerate(losses):
+        curve[:] = tensors[f"losses/{profile}"].numpy()
 
 
 def _state(optimizer: ProfileAdamW) -> dict[str, dict[str, Tensor]]:

@@ -78,7 +78,7 @@ def hard_mask(
     Returns:
         [..., N], exactly 0 and 1.
     """
-    return _StraightThrough.apply(scores, k, estimator)  # type: ignore[no-any-return]
+    return _StraightThrough.apply(scores, k, estimator)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def soft_mask(scores: Tensor, activation: Literal["linear", "softmax"] = "linear") -> Tensor:
@@ -98,4 +98,5 @@ def aggregate_scale(selected: float, scale: Literal["sqrt", "mean", "sum"]) -> f
     `sqrt`: 1/sqrt(selected), which keeps the variance of a random adapter's entries; `mean`:
     1/selected; `sum`: 1.
     """
-    return {"sqrt": selected**-0.5, "mean": 1.0 / selected, "sum": 1.0}[scale]
+    factors: dict[str, float] = {"sqrt": selected**-0.5, "mean": 1.0 / selected, "sum": 1.0}
+    return factors[scale]

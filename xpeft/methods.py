@@ -79,7 +79,7 @@ class HeadOnly:
     """`head_only`: a linear head on the frozen encoder's output."""
 
     frozen = True
-    together = None
+    together: int | None = None
 
     def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
         """See `Method.init`."""
@@ -97,7 +97,7 @@ class SingleAdapter:
     """
 
     frozen = False
-    together = None
+    together: int | None = None
 
     def __init__(self, encoder: Encoder, reduction: int) -> None:
         self.layers = encoder.layers
@@ -138,7 +138,7 @@ class XPeft:
     """
 
     frozen = False
-    together = None
+    together: int | None = None
 
     def __init__(self, encoder: Encoder, bank: Bank, spec: MethodSpec) -> None:
         """Raises BankError where the bank's shape is not the encoder's."""
@@ -279,7 +279,7 @@ class Full:
     """`full`: fine-tuning of the whole encoder, the reference. One profile at a time."""
 
     frozen = False
-    together = 1
+    together: int | None = 1
 
     def __init__(self, encoder: Encoder) -> None:
         if encoder.dtype not in (torch.float32, torch.float64):
