@@ -405,6 +405,23 @@ def test_summary_takes_the_cells_of_the_grid(
     assert "seed7.json" in capsys.readouterr().err
 
 
+def test_the_library_example_of_the_readme(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    for old, new in (
+        ("results/quick/jobs/embedded/sentiment/x_peft-soft-n100.json", "jobs/{}.json"),
+        ("results/quick/data/embedded/sentiment", "data"),
+    ):
+        assert old in code
+        code = code.replace(old, str(trained / new.format("embedded/sentiment/hard")))
+    code = code.replace("/tmp/longer", str(tmp_path / "longer"))
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.strip()) == 64  # the bank's digest
+    settings = read_json(tmp_path / "longer/records/seed1.json")["result"]["settings"]
+    assert settings["epochs"] == 5
+
+
 def test_sigterm_while_training(trained: Path, tmp_path: Path) -> None:
     """The verb ends with 143; the next one with the same work folder goes on and finishes."""
     job = read_json(trained / "jobs/embedded/sentiment/hard.json")
