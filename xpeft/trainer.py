@@ -154,11 +154,7 @@ class _Run:
             chosen = np.argsort(mix64(rows, tuning.seed), kind="stable")[: tuning.max_rows]
             rows = np.sort(chosen)
         subset = self.prepared.train.take(rows)
-        fit_part, dev_part = holdout(subset, tuning.holdout, tuning.seed)
-        place = {int(row): i for i, row in enumerate(self.prepared.train.rows)}
-        fit_rows, dev_rows = (
-            np.array([place[int(row)] for row in part.rows]) for part in (fit_part, dev_part)
-        )
+        fit_rows, dev_rows = (rows[part] for part in holdout(subset, tuning.holdout, tuning.seed))
         specs = [
             dataclasses.replace(_override(job.training, trial), epochs=tuning.epochs)
             for trial in trials
@@ -171,12 +167,12 @@ class _Run:
             len(dev_rows),
         )
         fitted, scale = self._fit("tuning", fit_rows, specs, [tuning.seed] * len(trials))
-        dev_tokens = self.tokens.take(dev_rows)
+        dev_tokens, dev_labels = self.tokens.take(dev_rows), self.prepared.train.labels[dev_rows]
         metric = self.prepared.meta.metrics[0]
         results = []
         for number, trial in enumerate(trials):
             outputs = self._predict(fitted, number, dev_tokens)
-            score = self._scores(self._decide(outputs, scale), dev_part.labels)[metric]
+            score = self._scores(self._decide(outputs, scale), dev_labels)[metric]
             results.append({"settings": trial, "score": score})
             log.info("  trial %d: %s: %s %.4f", number + 1, trial, metric, score)
         best = max(range(len(results)), key=lambda i: (results[i]["score"], -i))

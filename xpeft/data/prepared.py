@@ -124,11 +124,16 @@ def load_prepared(folder: str | os.PathLike[str]) -> Prepared:
     return Prepared(meta=meta, train=train, validation=validation)
 
 
-def holdout(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+def holdout(
+    split: Split, share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Divide a split into (fit, dev), with about `share` of the rows in dev.
 
     Classes keep their proportions. Which rows go to dev depends on their source row numbers and
-    `seed` alone, not on their order. Both parts keep the order of `split`.
+    `seed` alone, not on their order.
+
+    Returns:
+        Positions in the split, ascending.
 
     Raises:
         DataError: a part would be empty.
@@ -145,7 +150,7 @@ def holdout(split: Split, share: float, seed: int) -> tuple[Split, Split]:
             f"holding out a share of {share} of {len(split)} rows leaves {int(dev.sum())} rows in "
             "the held-out part, expected some in both parts; use more rows or another share"
         )
-    return split.take(np.flatnonzero(~dev)), split.take(np.flatnonzero(dev))
+    return np.flatnonzero(~dev), np.flatnonzero(dev)
 
 
 def _read_meta(path: Path) -> Meta:
