@@ -1,0 +1,182 @@
+"""A job from its file to its records: reproducible, resumable, tuned on training rows alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from localencoder import save_encoder
+
+from xpeft import trainer
+from xpeft.data.prepare import prepare
+from xpeft.data.prepared import load_prepared
+from xpeft.data.sources import EmbeddedSource, LocalSource
+from xpeft.data.specs import get_task
+from xpeft.errors import ConfigError, DataError
+from xpeft.fitting import Interrupted
+from xpeft.job import BankSpec, EncoderSpec, Job, MethodSpec, TrainingSpec, TuningSpec
+from xpeft.metrics import compute
+from xpeft.records import read_record, result_bytes
+from xpeft.trainer import train_job
+
+METHODS = {
+    "head_only": MethodSpec(method="head_only"),
+    "single_adapter": MethodSpec(method="single_adapter", reduction=4),
+    "full": MethodSpec(method="full"),
+    "soft": MethodSpec(mask="soft"),
+    "hard": MethodSpec(mask="hard", k=2, norm="affine", learned_gain=True),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trainer")
+    save_encoder(folder / "encoder")
+    prepare(get_task("embedded", "sentiment"), EmbeddedSource(120, 40), folder / "data")
+    return folder
+
+
+def job(place: Path, arm: str, **changes: Any) -> Job:
+    made = Job(
+        tier="test",
+        suite="embedded",
+        task="sentiment",
+        arm=arm,
+        seeds=(0, 1),
+        encoder=EncoderSpec("tiny", "local", path=str(place / "encoder"), dtype="float32"),
+        method=METHODS[arm],
+        training=TrainingSpec(epochs=2, batch_size=8, checkpoint_seconds=1e-6),
+        bank=BankSpec(n=6, reduction=4) if METHODS[arm].method == "x_peft" else None,
+        tuning=TuningSpec(({"lr": 0.01}, {"lr": 0.1}), epochs=1, max_rows=60, holdout=0.25),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def run(work: Job, place: Path, out: Path, data: str = "data") -> list[Any]:
+    train_job(work, place / data, out / "records", out / "tuning.json", out / "work")
+    return [read_record(out / "records" / f"seed{seed}.json") for seed in work.seeds]
+
+
+@pytest.mark.parametrize("arm", METHODS)
+def test_records_say_what_was_trained_and_stored(arm: str, place: Path, tmp_path: Path) -> None:
+    first, second = run(job(place, arm), place, tmp_path)
+    result = first["result"]
+    layers, d, b, n = 2, 16, 4, 6
+    head = 2 * d + 2
+    masks = 2 * layers * n
+    parameters = {
+        "head_only": {"head": head},
+        "single_adapter": {"head": head, "adapter": layers * (2 * d * b + d + b)},
+        "full": {"head": head, "encoder": result["parameters"]["encoder"]},
+        "soft": {"head": head, "masks": masks},
+        "hard": {"head": head, "masks": masks, "norm": 2 * layers * b, "gain": 2 * layers},
+    }[arm]
+    assert {k: v for k, v in result["parameters"].items() if v and k != "total"} == parameters
+    stored = {name: 4 * count for name, count in parameters.items()}
+    if arm == "hard":
+        stored["masks"] = 2 * layers * 1  # six adapters fit in one byte
+    assert {k: v for k, v in result["bytes"].items() if v and k != "total"} == stored
+    assert (result["parameters"]["encoder"] > 2000) == (arm == "full")
+    assert first["cell"]["k"] == (2 if arm == "hard" else None)
+    assert result["state_sha256"] != second["result"]["state_sha256"]
+    labels = load_prepared(place / "data").validation.labels
+    assert result["scores"] == compute(["accuracy"], result["predictions"], labels)
+    assert result["steps"] == 2 * 15
+    assert result["best"] == 0.95
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("arm", ["hard", "full"])
+def test_the_same_job_gives_the_same_result(arm: str, place: Path, tmp_path: Path) -> None:
+    first = run(job(place, arm), place, tmp_path / "a")
+    again = run(job(place, arm), place, tmp_path / "b")
+    assert [result_bytes(r) for r in first] == [result_bytes(r) for r in again]
+
+
+@pytest.mark.parametrize(("arm", "stop_at"), [("hard", 3), ("hard", 30), ("full", 17)])
+def test_stopped_by_sigterm_and_resumed(
+    arm: str, stop_at: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(job(place, arm), place, tmp_path / "whole")
+    original, seen = trainer.fit, []
+
+    def stopping(*args: Any, **options: Any) -> Any:
+        options["stop"] = lambda: seen.append(1) or len(seen) == stop_at  # type: ignore[func-returns-value]
+        return original(*args, **options)
+
+    monkeypatch.setattr(trainer, "fit", stopping)
+    with pytest.raises(Interrupted):
+        run(job(place, arm), place, tmp_path / "cut")
+    assert list((tmp_path / "cut/work").iterdir())
+    resumed = run(job(place, arm), place, tmp_path / "cut")
+    assert [result_bytes(r) for r in whole] == [result_bytes(r) for r in resumed]
+
+
+def test_tuning_never_sees_the_validation_rows(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other validation labels change scores, never what was tried or chosen."""
+    prepared = load_prepared(place / "data")
+    turned = dataclasses.replace(
+        prepared,
+        validation=dataclasses.replace(prepared.validation, labels=1 - prepared.validation.labels),
+    )
+    (one, _), first = run(job(place, "soft"), place, tmp_path / "a"), tmp_path / "a/tuning.json"
+    monkeypatch.setattr(trainer, "load_prepared", lambda folder: turned)
+    (other, _), second = run(job(place, "soft"), place, tmp_path / "b"), tmp_path / "b/tuning.json"
+    assert one["result"]["score"] == pytest.approx(1 - other["result"]["score"])
+    assert one["result"]["state_sha256"] == other["result"]["state_sha256"]
+    tried = [json.loads(path.read_text()) for path in (first, second)]
+    assert tried[0]["trials"] == tried[1]["trials"]
+    assert tried[0]["chosen"] == tried[1]["chosen"]
+    assert [t["settings"] for t in tried[0]["trials"]] == [{"lr": 0.01}, {"lr": 0.1}]
+
+
+def test_a_tuned_setting_is_what_is_trained_with(place: Path, tmp_path: Path) -> None:
+    tuned, _ = run(job(place, "soft"), place, tmp_path / "a")
+    lr = tuned["result"]["settings"]["lr"]
+    fixed = dataclasses.replace(job(place, "soft").training, lr=lr)
+    plain, _ = run(job(place, "soft", tuning=None, training=fixed), place, tmp_path / "b")
+    assert plain["result"]["state_sha256"] == tuned["result"]["state_sha256"]
+    assert plain["run"]["config_sha256"] != tuned["run"]["config_sha256"]
+
+
+def test_regression(place: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    words = ["food", "service", "music", "film", "good", "bad", "great", "awful"]
+    for split, count in (("train", 80), ("validation", 20)):
+        rows = []
+        for _ in range(count):
+            left, right = random.choice(words, 3), random.choice(words, 3)
+            shared = len(set(left) & set(right))
+            row = {"sentence1": " ".join(left), "sentence2": " ".join(right)}
+            rows.append(json.dumps({**row, "label": 5.0 * shared / 3}))
+        path = tmp_path / "source/glue/stsb" / f"{split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(rows) + "\n")
+    prepare(get_task("glue", "stsb"), LocalSource(tmp_path / "source"), tmp_path / "stsb")
+    work = job(place, "single_adapter", suite="glue", task="stsb")
+    first, _ = run(work, tmp_path, tmp_path / "out", "stsb")
+    result = first["result"]
+    labels = load_prepared(tmp_path / "stsb").validation.labels
+    expected = compute(["pearson", "spearman"], result["predictions"], labels)
+    assert result["scores"]["pearson"] == pytest.approx(expected["pearson"], abs=1e-5)
+    assert result["majority"] == {"pearson": 0.0, "spearman": 0.0}
+    assert result["confusion"] is None
+    assert abs(np.mean(result["predictions"]) - labels.mean()) < 2  # on the labels' own scale
+
+
+def test_wrong_inputs(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected glue/sst2"):
+        run(job(place, "soft", suite="glue", task="sst2"), place, tmp_path)
+    with pytest.raises(DataError, match=r"found no meta\.json; run xpeft data"):
+        run(job(place, "soft"), place, tmp_path, "nothing")
+    with pytest.raises(ConfigError, match="x_peft without a bank"):
+        run(job(place, "soft", bank=None), place, tmp_path)
+    with pytest.raises(ConfigError, match="found the setting 'speed'"):
+        run(job(place, "soft", tuning=TuningSpec(({"speed": 1.0},))), place, tmp_path)
+    assert not (tmp_path / "records").exists()
