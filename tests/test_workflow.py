@@ -125,9 +125,9 @@ def test_every_rule_says_what_it_needs() -> None:
 def test_the_quick_tier_resolves(tmp_path: Path) -> None:
     assert planned(tmp_path) == {
         "cells": 1,
-        "job": 9,
-        "data": 2,
-        "train": 9,
+        "job": 5,
+        "data": 1,
+        "train": 5,
         "ledger": 1,
         **AGGREGATION,
     }
