@@ -318,7 +318,7 @@ def check_round_trips(
 ) -> tuple[dict[str, float], dict[str, dict[str, str]]]:
     """Export with xpeft, load with AdapterHub: largest differences of logits, and file hashes."""
     ours = {name: import_adapter(path) for name, path in adapter_folders.items()}
-    encoder = Encoder.from_model(
+    encoder = Encoder(
         AutoModel.from_pretrained(folder / "encoder", dtype=torch.float32), name=family
     )
     spec = MethodSpec(mask="soft", activation="linear", norm="none", scale="sum")

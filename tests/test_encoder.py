@@ -85,7 +85,7 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=supported):
         load_encoder(dataclasses.replace(LOCAL, path=str(tmp_path / "gpt2")))
     with pytest.raises(EncoderError, match=supported):
-        Encoder.from_model(GPT2Model.from_pretrained(tmp_path / "gpt2"))
+        Encoder(GPT2Model.from_pretrained(tmp_path / "gpt2"))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

@@ -38,7 +38,7 @@ ONE_HOT = MethodSpec(mask="hard", k=1, norm="none", scale="sum")
 @functools.cache
 def encoder_of(family: str, pooling: str = "cls") -> Encoder:
     model = AutoModel.from_pretrained(FIXTURES / family / "encoder", dtype=torch.float32)
-    return Encoder.from_model(model, name=family, pooling=pooling)
+    return Encoder(model, name=family, pooling=pooling)
 
 
 @functools.cache

@@ -12,11 +12,12 @@ import pytest
 from localencoder import save_encoder
 
 from xpeft import trainer
+from xpeft.bank import random_bank, save_bank
 from xpeft.data.prepare import prepare
 from xpeft.data.prepared import load_prepared
 from xpeft.data.sources import EmbeddedSource, LocalSource
 from xpeft.data.specs import get_task
-from xpeft.errors import ConfigError, DataError
+from xpeft.errors import BankError, ConfigError, DataError
 from xpeft.fitting import Interrupted
 from xpeft.job import BankSpec, EncoderSpec, Job, MethodSpec, TrainingSpec, TuningSpec
 from xpeft.metrics import compute
@@ -168,6 +169,40 @@ def test_regression(place: Path, tmp_path: Path) -> None:
     assert result["majority"] == {"pearson": 0.0, "spearman": 0.0}
     assert result["confusion"] is None
     assert abs(np.mean(result["predictions"]) - labels.mean()) < 2  # on the labels' own scale
+
+
+def test_a_trial_that_diverges_is_kept_and_not_chosen(place: Path, tmp_path: Path) -> None:
+    trials = TuningSpec(({"lr": 1e30, "head_lr": 1e30}, {"lr": 0.01}), 2, 60, 0.25)
+    work = job(place, "single_adapter", tuning=trials)
+    first, _ = run(work, place, tmp_path)
+    tried = json.loads((tmp_path / "tuning.json").read_text())
+    assert [trial["score"] is None for trial in tried["trials"]] == [True, False]
+    assert tried["chosen"] == 1
+    assert first["result"]["settings"]["lr"] == 0.01
+    worse = dataclasses.replace(work.training, lr=1e30, head_lr=1e30)
+    with pytest.raises(ConfigError, match="training diverged with its fixed settings; lower lr"):
+        run(job(place, "single_adapter", tuning=None, training=worse), place, tmp_path / "b")
+
+
+def test_full_trains_in_float32_where_auto_would_be_bfloat16(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    encoder = EncoderSpec("tiny", "local", path=str(place / "encoder"), dtype="auto")
+    for arm, dtype in (("full", "float32"), ("hard", "bfloat16")):
+        first, _ = run(job(place, arm, encoder=encoder), place, tmp_path / arm)
+        assert first["run"]["dtype"] == dtype
+
+
+def test_a_stored_bank_must_be_what_the_job_says(place: Path, tmp_path: Path) -> None:
+    bank = random_bank(2, 5, 16, 4)
+    save_bank(dataclasses.replace(bank, kind="trained"), tmp_path / "bank")
+    spec = BankSpec(kind="trained", n=5, reduction=4, path=str(tmp_path / "bank"))
+    first, _ = run(job(place, "hard", bank=spec), place, tmp_path)
+    assert (first["cell"]["bank"], first["cell"]["n"]) == ("trained", 5)
+    assert first["run"]["bank_sha256"] == bank.digest
+    with pytest.raises(BankError, match=r"\('trained', 5, 4\), expected \('trained', 6, 4\)"):
+        run(job(place, "hard", bank=dataclasses.replace(spec, n=6)), place, tmp_path)
 
 
 def test_wrong_inputs(place: Path, tmp_path: Path) -> None:

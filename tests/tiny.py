@@ -30,7 +30,7 @@ def tiny_encoder(dtype: torch.dtype = torch.float64) -> Encoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = BertModel(config)
-    return Encoder.from_model(model, name="tiny", dtype=dtype)
+    return Encoder(model, name="tiny", dtype=dtype)
 
 
 def tiny_tokens(rows: int, seed: int = 0, longest: int = 20) -> TokenTable:

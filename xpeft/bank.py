@@ -34,6 +34,8 @@ from xpeft.io import (
 )
 
 MANIFEST_SCHEMA = 1
+GENERATOR = 1
+"""Version of the random banks: another one gives other numbers for the same seed."""
 _TENSORS = ("down", "up", "down_bias", "up_bias")
 
 
@@ -221,11 +223,11 @@ def random_bank(
         values = np.empty((layers, n, width * bottleneck), dtype=np.float32)
         for layer in range(layers):
             for index in range(n):
-                key = derive_key("bank", 1, seed, side, layer, index)
+                key = derive_key("bank", GENERATOR, seed, side, layer, index)
                 values[layer, index] = _entries(width * bottleneck, key, init, std)
         tensors[side] = torch.from_numpy(values.reshape(shape))
     recipe = {
-        "generator": 1,
+        "generator": GENERATOR,
         "seed": seed,
         "init": init,
         "down_std": down_std,
@@ -271,6 +273,11 @@ def load_bank(folder: str | os.PathLike[str]) -> Bank:
         manifest = read_json(path)
         kind, recipe, digest = manifest["kind"], manifest["recipe"], manifest["digest"]
         if kind == "random":
+            if recipe["generator"] != GENERATOR:
+                raise BankError(
+                    f"{path}: found generator {recipe['generator']}, expected {GENERATOR}; the "
+                    "bank is of another version of xpeft"
+                )
             layers, n, width, bottleneck = recipe["shape"]
             options = {key: recipe[key] for key in ("seed", "init", "down_std", "up_std")}
             bank = random_bank(layers, n, width, bottleneck, **options)

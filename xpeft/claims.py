@@ -222,15 +222,8 @@ def _lookup(value: Any, path: str) -> Any:
 
 def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None:
     margin = (claim.get("margin") or 0.0) / 100
-    left_out = []
-    if claim.get("sensitive"):
-        shared = {task_name(arm) for arm, _ in _shared(left, right)}
-        left_out = [
-            task_name(arm)
-            for arm in right
-            if task_name(arm) in shared and arm["over_seeds"]["mean"] <= arm["majority"]
-        ]
-        right = [arm for arm in right if task_name(arm) not in left_out]
+    left_out = _nothing_learned(left, right, alone=claim.get("sensitive", False))
+    right = [arm for arm in right if task_name(arm) not in left_out]
     difference = stats.paired(_scores(left), _scores(right))
     if difference is None:
         return None
@@ -291,6 +284,23 @@ def _interval(difference: stats.Difference) -> Json | None:
         "level": stats.LEVEL,
         "over": "seeds",
     }
+
+
+def _nothing_learned(left: list[Json], right: list[Json], *, alone: bool) -> list[str]:
+    """The shared tasks on which nothing was learned, so that no difference there is evidence.
+
+    That is where `right` (`alone`) or both sides are not above the majority class. Differences
+    below it, as on WNLI, tell which of two failures is nearer to chance, and can be large.
+    """
+    best: dict[str, list[Json]] = {}
+    for arm in right if alone else [*left, *right]:
+        best.setdefault(task_name(arm), []).append(arm)
+    shared = {task_name(arm) for arm, _ in _shared(left, right)}
+    return [
+        name
+        for name, arms in best.items()
+        if name in shared and all(arm["over_seeds"]["mean"] <= arm["majority"] for arm in arms)
+    ]
 
 
 def _score_sentence(

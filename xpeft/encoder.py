@@ -135,6 +135,7 @@ class Encoder:
     Attributes:
         model: the transformers model, its last LayerNorms wrapped.
         layers, width: L and d.
+        digest: of the weights as they were loaded, `weights_digest`.
         name: what records call it.
         pooling: "mean" over the tokens or "cls", the first token's state (ours).
         max_length: tokens a text keeps.
@@ -143,13 +144,15 @@ class Encoder:
     def __init__(
         self,
         model: Any,
-        tokenizer: Any | None,
+        tokenizer: Any | None = None,
         *,
-        name: str,
+        name: str = "local",
         pooling: str = "mean",
         max_length: int = 128,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
-        """Wrap a transformers model; it is changed in place.
+        """Wrap a transformers model, in that dtype, on that device; it is changed in place.
 
         Raises:
             EncoderError: its architecture is not one of the BERT family.
@@ -164,6 +167,8 @@ class Encoder:
         self.model = model.eval().requires_grad_(False)
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # ours: never used, so never stored or hashed
+        self.digest = weights_digest(model)  # before the cast: the same for every dtype
+        self.model.to(dtype=dtype, device=device)
         self._norms: list[AdaptedNorm] = []
         for block in model.get_submodule(blocks):
             wrapped = AdaptedNorm(block.get_submodule(norm))
@@ -177,20 +182,6 @@ class Encoder:
         self.width = int(model.config.hidden_size)
         self._types = getattr(model.config, "type_vocab_size", 0) > 1
 
-    @classmethod
-    def from_model(
-        cls,
-        model: Any,
-        tokenizer: Any | None = None,
-        *,
-        name: str = "local",
-        pooling: str = "mean",
-        max_length: int = 128,
-        dtype: torch.dtype = torch.float32,
-    ) -> Encoder:
-        """Wrap a transformers model in a dtype; see `__init__`."""
-        return cls(model.to(dtype), tokenizer, name=name, pooling=pooling, max_length=max_length)
-
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the frozen weights."""
@@ -202,16 +193,6 @@ class Encoder:
         """Where the weights are."""
         device: torch.device = next(self.model.parameters()).device
         return device
-
-    @property
-    def digest(self) -> str:
-        """sha256 over the weights' names and float32 bytes: what banks and profiles refer to."""
-        total = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            if tensor.is_floating_point():
-                total.update(name.encode())
-                total.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-        return total.hexdigest()
 
     def tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> TokenTable:
         """Token ids of texts, or of pairs of texts, cut to `max_length`.
@@ -366,12 +347,24 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
         logging.set_verbosity(verbosity)
     _check_whole(where, spec, tokenizer, model.config, report["missing_keys"])
     return Encoder(
-        model.to(dtype=dtype, device=device),
+        model,
         tokenizer,
         name=spec.name,
         pooling=spec.pooling,
         max_length=spec.max_length,
+        dtype=dtype,
+        device=device,
     )
+
+
+def weights_digest(model: Any) -> str:
+    """sha256 over the names and float32 bytes of a model's weights, in hexadecimal."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if tensor.is_floating_point():
+            total.update(name.encode())
+            total.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _check_whole(

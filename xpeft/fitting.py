@@ -109,9 +109,9 @@ class Fitted:
     Attributes:
         parameters: name -> [P, ...].
         losses: a loss a step, for each profile.
-        rows: training rows that were processed, over all profiles, in this process.
+        rows: training rows that were processed, over all profiles.
         tokens: tokens with padding, likewise.
-        seconds: wall time of the loop in this process.
+        seconds: wall time of the loop, that before a resume included.
     """
 
     parameters: dict[str, Tensor]
@@ -157,14 +157,15 @@ def fit(
     """
     optimizer = ProfileAdamW(parameters, schedules)
     losses = [np.zeros(schedule.steps) for schedule in schedules]
+    fitted = Fitted(optimizer.parameters, losses)
     if checkpoint is not None:
-        _restore(checkpoint, identity or {}, optimizer, losses)
+        _restore(checkpoint, identity or {}, optimizer, fitted)
     orders = [
         RowOrder(tokens.lengths[profile.rows], batch_size, profile.seed) for profile in profiles
     ]
     total = sum(schedule.steps for schedule in schedules)
-    fitted = Fitted(optimizer.parameters, losses)
     begun = saved = time.monotonic()
+    before = fitted.seconds
     for group in _groups(optimizer, tokens, profiles, orders, rows_at_once):
         leaves = optimizer.leaves([p for p, _ in group])
         batches = [profiles[p].rows[rows] for p, rows in group]
@@ -183,17 +184,17 @@ def fit(
         optimizer.step([p for p, _ in group], leaves)
         fitted.rows += len(rows)
         fitted.tokens += len(rows) * tokens.padded_width(rows)
+        fitted.seconds = before + time.monotonic() - begun
         done = int(optimizer.steps.sum())
         progress(done, total)
         stopping = stop() and done < total
         if checkpoint is not None and (stopping or time.monotonic() - saved >= checkpoint_seconds):
-            _save(checkpoint, identity or {}, optimizer, losses)
+            _save(checkpoint, identity or {}, optimizer, fitted)
             saved = time.monotonic()
         if stopping:
             raise Interrupted(f"stopped at step {done} of {total}; run again to go on")
     if checkpoint is not None:
-        _save(checkpoint, identity or {}, optimizer, losses)
-    fitted.seconds = time.monotonic() - begun
+        _save(checkpoint, identity or {}, optimizer, fitted)
     return fitted
 
 
@@ -261,28 +262,30 @@ def _row_losses(outputs: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, labels, reduction="none")
 
 
-def _save(
-    path: Path, identity: dict[str, str], optimizer: ProfileAdamW, losses: list[np.ndarray]
-) -> None:
-    tensors = {"steps": optimizer.steps}
+def _save(path: Path, identity: dict[str, str], optimizer: ProfileAdamW, fitted: Fitted) -> None:
+    tensors = {"steps": optimizer.steps, "spent": _spent(fitted)}
     for kind, values in _state(optimizer).items():
         tensors |= {f"{kind}/{name}": value for name, value in values.items()}
-    tensors |= {f"losses/{p}": torch.from_numpy(values) for p, values in enumerate(losses)}
+    tensors |= {f"losses/{p}": torch.from_numpy(values) for p, values in enumerate(fitted.losses)}
     save_checkpoint(path, tensors, identity)
 
 
-def _restore(
-    path: Path, identity: dict[str, str], optimizer: ProfileAdamW, losses: list[np.ndarray]
-) -> None:
+def _restore(path: Path, identity: dict[str, str], optimizer: ProfileAdamW, fitted: Fitted) -> None:
     tensors = load_checkpoint(path, identity)
     if tensors is None:
         return
     optimizer.steps.copy_(tensors["steps"])
+    rows, count, fitted.seconds = tensors["spent"].tolist()
+    fitted.rows, fitted.tokens = int(rows), int(count)
     for kind, values in _state(optimizer).items():
         for name, value in values.items():
             value.copy_(tensors[f"{kind}/{name}"])
-    for profile, curve in enumerate(losses):
-        curve[:] = tensors[f"losses/{profile}"].numpy()
+    for profile, losses in enumerate(fitted.losses):
+        losses[:] = tensors[f"losses/{profile}"].numpy()
+
+
+def _spent(fitted: Fitted) -> Tensor:
+    return torch.tensor([fitted.rows, fitted.tokens, fitted.seconds], dtype=torch.float64)
 
 
 def _state(optimizer: ProfileAdamW) -> dict[str, dict[str, Tensor]]:

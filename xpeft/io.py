@@ -2,7 +2,7 @@
 
 Everything xpeft leaves on disk goes through here: written beside its final name,
 flushed to the device, then renamed. A reader, or a run that follows a `kill -9`,
-sees the old content or the new, never half of it.
+sees the old content or the new (of a folder perhaps neither), never half of it.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
-        if final.exists():
-            shutil.rmtree(final)
+        old = temporary.with_suffix(".old")
+        if final.exists():  # a folder cannot be replaced at one stroke: the old one steps aside
+            os.replace(final, old)
         os.replace(temporary, final)
         _fsync_directory(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

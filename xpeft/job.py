@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from xpeft.errors import ConfigError
@@ -119,7 +119,6 @@ class Job:
     tuning: TuningSpec | None = None
     threads: int = 1  # scores are byte-identical for the same number of threads
     variant: str = ""  # name of an ablation's change, empty for the main grid
-    extra: dict[str, str] = field(default_factory=dict)  # free labels, shown in the report
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Job:
@@ -147,7 +146,7 @@ class Job:
         hash, and with it the finished records, valid.
         """
         value = self.to_dict()
-        del value["seeds"], value["extra"]
+        del value["seeds"]
         del value["training"]["checkpoint_seconds"]
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import sys
 from pathlib import Path
@@ -28,14 +29,16 @@ def set_determinism(device: str, threads: int) -> None:
 
 
 def processor_name(device: str) -> str:
-    """The model of the GPU, or of the CPU."""
+    """The model of the GPU, or of the CPU with its family, model and stepping."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        first = cpuinfo.read_text().split("\n\n")[0]
+        found = dict(re.findall(r"^([a-zA-Z ]+?)\s*: (.*)$", first, re.MULTILINE))
+        numbers = [found.get(key, "?") for key in ("cpu family", "model", "stepping")]
+        if "model name" in found:  # often a brand only: "AMD EPYC" is many processors
+            return f"{found['model name']} (family {'/'.join(numbers)})"
     return platform.processor() or platform.machine()
 
 

@@ -1,9 +1,8 @@
-"""The methods: what each trains for a profile, how it enters the encoder, what it must store.
+"""The methods: what each trains for a profile, and how it enters the encoder.
 
-A method is small: `init` gives the parameters of P profiles stacked [P, ...], `deltas` turns the
-parameters of the A profiles that take part in a batch into one function a block, and `stored`
-says what a profile's file must hold. The head is common to all. Parameters whose names begin
-with `head.` follow `head_lr`, all others `lr`.
+A method is small: `init` gives the parameters of P profiles stacked [P, ...], and `deltas` turns
+the parameters of the A profiles that take part in a batch into one function a block. The head is
+common to all.
 
 Names of parameters, with the part of the ledger that they belong to:
     mask_a, mask_b  [P, L, N]   masks      scores of M_A (downs) and M_B (ups)
@@ -93,7 +92,7 @@ class HeadOnly:
 class SingleAdapter:
     """`single_adapter`: a new Pfeiffer adapter for each profile (Pfeiffer et al., 2005.00247).
 
-    Weights start as AdapterHub's do: standard deviation 0.02, biases zero.
+    Weights start with AdapterHub's standard deviation 0.02 (uniform here, ours), biases zero.
     """
 
     frozen = False
@@ -133,8 +132,9 @@ class XPeft:
     """`x_peft`: masks M_A and M_B over a frozen bank (arXiv 2401.16137).
 
     The profile's adapter in block l is
-        relu(norm(x @ g_A c sum_i M_A[l,i] down[l,i])) @ g_B c sum_i M_B[l,i] up[l,i]
-    with c from `aggregate_scale` and constant (and, with `learned_gain`, trained) gains g.
+        relu(norm(x @ g_A c sum_i (M_A[l,i] - m) down[l,i])) @ g_B c sum_i (M_B[l,i] - m) up[l,i]
+    with c from `aggregate_scale`, constant (and, with `learned_gain`, trained) gains g, and m = 0,
+    or k/N with `center`. A norm takes out what scales its input: g_A is then without effect.
     """
 
     frozen = False
@@ -149,6 +149,12 @@ class XPeft:
             )
         if spec.mask == "hard" and spec.k is None:
             raise ConfigError("method.k: found nothing, expected the k of a hard mask")
+        if spec.center and (spec.mask != "hard" or spec.k == bank.n or spec.scale == "mean"):
+            raise ConfigError(
+                f"method.center: found it with mask {spec.mask}, k {spec.k} of {bank.n}, scale "
+                f"{spec.scale}; expected a hard mask with k < N and scale sqrt or sum: centred "
+                "entries sum to zero"
+            )
         self.spec = spec
         self.bank = bank.to(encoder.device, trained_dtype(encoder))
         self._downs = self.bank.down.flatten(2)  # [L, N, d * b]
@@ -322,7 +328,11 @@ def make_method(encoder: Encoder, spec: MethodSpec, bank: Bank | None = None) ->
 
 
 def make_bank(encoder: Encoder, spec: BankSpec) -> Bank:
-    """The random bank of a spec, or the stored one at its path, checked against the encoder."""
+    """The random bank of a spec, or the stored one at its path.
+
+    Raises:
+        BankError: the stored one is missing, damaged, or not what the spec says.
+    """
     if spec.kind == "random":
         return random_bank(
             encoder.layers,
@@ -336,7 +346,14 @@ def make_bank(encoder: Encoder, spec: BankSpec) -> Bank:
         )
     if spec.path is None:
         raise ConfigError(f"bank.path: found nothing, expected the folder of a {spec.kind} bank")
-    return load_bank(spec.path)
+    bank = load_bank(spec.path)
+    found = (bank.kind, bank.n, bank.bottleneck)
+    expected = (spec.kind, spec.n, bottleneck_of(encoder.width, spec.reduction))
+    if found != expected:
+        raise BankError(
+            f"{spec.path}: found a bank of kind, N and b {found}, expected {expected} from the job"
+        )
+    return bank
 
 
 def init_head(seeds: Sequence[int], outputs: int, encoder: Encoder) -> dict[str, Tensor]:

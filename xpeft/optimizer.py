@@ -17,6 +17,8 @@ from torch import Tensor
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+SLOW = ("head", "norm", "gain")
+"""First parts of the names that follow `head_lr`: weights of size 1 or less, unlike mask scores."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Schedule:
     Attributes:
         steps: steps in all.
         lr: largest learning rate of masks, adapters or encoder.
-        head_lr: that of the head.
+        head_lr: that of head, norm and gain.
         warmup: share of the steps.
         weight_decay: decoupled, scaled by the learning rate.
         clip: largest gradient norm over all parameters of the profile; 0 for no limit.
@@ -88,7 +90,7 @@ class ProfileAdamW:
                 shape = (-1,) + (1,) * (like.ndim - 1)
                 return torch.tensor(numbers, dtype=like.dtype, device=like.device).view(shape)
 
-            base = "head_lr" if name.startswith("head.") else "lr"
+            base = "lr" if name.split(".")[0] not in SLOW else "head_lr"
             rates = [getattr(s, base) * s.factor(t) for s, t in zip(chosen, taken, strict=True)]
             decay = [1 - r * s.weight_decay for r, s in zip(rates, chosen, strict=True)]
             # sums and products apart, never fused: a fused kernel may round the tail of a row

@@ -101,7 +101,7 @@ class Result(TypedDict):
     steps: int
     parameters: Parts  # trained and stored for the profile
     bytes: Parts  # stored for the profile
-    settings: dict[str, Any]  # what tuning chose
+    settings: dict[str, Any]  # epochs and rates, with what tuning chose
     state_sha256: str  # of the trained tensors
 
 
@@ -115,7 +115,7 @@ class Identity(TypedDict):
 class Run(TypedDict):
     """How the cell was run. A trainer may add fields; the report shows those named here."""
 
-    wall_seconds: float
+    wall_seconds: float  # of the process that wrote the record: all seeds of the job, and tuning
     rows_per_second: float
     encoder_share: NotRequired[float | None]
     peak_memory_bytes: NotRequired[int | None]
@@ -126,7 +126,7 @@ class Run(TypedDict):
     versions: dict[str, str]
     git: str
     config_sha256: str
-    data_sha256: dict[str, str]
+    data_sha256: dict[str, str]  # of the source splits, and of the prepared files
     encoder: Identity
     bank_sha256: str | None
     finished: str

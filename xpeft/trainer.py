@@ -109,6 +109,7 @@ class _Run:
         self.work = work_dir
         self.stop = threading.Event()
         self.begun = time.monotonic()
+        self.git = git_state()  # of the code that runs, whatever is committed meanwhile
         reset_peak_memory(device)
         self.prepared: Prepared = load_prepared(data_dir)
         meta = self.prepared.meta
@@ -117,7 +118,10 @@ class _Run:
                 f"{data_dir}: found data of {meta.suite}/{meta.task}, expected "
                 f"{job.suite}/{job.task}"
             )
-        self.encoder: Encoder = load_encoder(job.encoder, device)
+        encoder = job.encoder
+        if job.method.method == "full" and encoder.dtype == "auto":
+            encoder = dataclasses.replace(encoder, dtype="float32")  # trained weights need it
+        self.encoder: Encoder = load_encoder(encoder, device)
         self.bank: Bank | None = None
         if job.method.method == "x_peft":
             if job.bank is None:
@@ -166,16 +170,24 @@ class _Run:
             len(fit_rows),
             len(dev_rows),
         )
-        fitted, scale = self._fit("tuning", fit_rows, specs, [tuning.seed] * len(trials))
+        fitted = self._fit("tuning", fit_rows, specs, [tuning.seed] * len(trials))
         dev_tokens, dev_labels = self.tokens.take(dev_rows), self.prepared.train.labels[dev_rows]
         metric = self.prepared.meta.metrics[0]
         results = []
         for number, trial in enumerate(trials):
             outputs = self._predict(fitted, number, dev_tokens)
-            score = self._scores(self._decide(outputs, scale), dev_labels)[metric]
+            score = None  # diverged: tried, and never chosen
+            if outputs.isfinite().all():
+                score = self._scores(self._decide(outputs), dev_labels)[metric]
             results.append({"settings": trial, "score": score})
-            log.info("  trial %d: %s: %s %.4f", number + 1, trial, metric, score)
-        best = max(range(len(results)), key=lambda i: (results[i]["score"], -i))
+            log.info("  trial %d: %s: %s %s", number + 1, trial, metric, score)
+        scored = [i for i, result in enumerate(results) if result["score"] is not None]
+        if not scored:
+            raise ConfigError(
+                f"job {job.arm} on {job.task}: all {len(trials)} trials diverged; lower the "
+                "learning rates in the trials"
+            )
+        best = max(scored, key=lambda i: (results[i]["score"], -i))
         split = f"{len(dev_rows)} of {len(rows)} training rows, held out; {tuning.epochs:g} epochs"
         value = self._tuning_json(results, best, split)
         write_json(kept, {"identity": identity, "tuning": value})
@@ -196,7 +208,7 @@ class _Run:
             settings or "fixed settings",
         )
         seeds = list(job.seeds)
-        fitted, scale = self._fit("train", rows, [spec] * len(seeds), seeds)
+        fitted = self._fit("train", rows, [spec] * len(seeds), seeds)
         share = self._encoder_share(fitted)
         if fitted.seconds > 0 and fitted.rows:
             log.info(
@@ -205,9 +217,14 @@ class _Run:
                 "no part" if share is None else f"{share:.0%}",
             )
         outputs = [self._predict(fitted, number, self.validation) for number in range(len(seeds))]
+        if not all(output.isfinite().all() for output in outputs):
+            raise ConfigError(
+                f"job {job.arm} on {job.task}: training diverged with "
+                f"{settings or 'its fixed settings'}; lower lr or head_lr"
+            )
         run = self._run_json(fitted, share)
         for number, seed in enumerate(seeds):
-            result = self._result(fitted, number, outputs[number], scale, spec, settings)
+            result = self._result(fitted, number, outputs[number], spec, settings)
             record: Any = {"schema": records.SCHEMA, "cell": self._cell(seed)}
             record |= {"result": result, "run": run}
             records.write_record(records_dir / f"seed{seed}.json", record)
@@ -227,7 +244,7 @@ class _Run:
         rows: npt.NDArray[np.int64],
         specs: Sequence[TrainingSpec],
         seeds: Sequence[int],
-    ) -> tuple[Fitted, _LabelScale]:
+    ) -> Fitted:
         """Train one profile a spec and seed, as many at once as the method can."""
         labels = self.prepared.train.labels[rows]
         scale = _LabelScale.of(labels)
@@ -269,7 +286,9 @@ class _Run:
                         progress=progress,
                     )
                 )
-        return _merge(parts), scale
+        merged = _merge(parts)
+        scale.fold_into(merged.parameters)
+        return merged
 
     def _predict(self, fitted: Fitted, profile: int, tokens: TokenTable) -> Tensor:
         return predict(self.features, fitted.parameters, profile, tokens)
@@ -277,10 +296,10 @@ class _Run:
     def _tokenize(self, split: Split) -> TokenTable:
         return self.encoder.tokenize(split.texts, split.pairs)
 
-    def _decide(self, outputs: Tensor, scale: _LabelScale) -> npt.NDArray[Any]:
-        """[R, C] outputs to class codes, or to numbers on the labels' scale."""
+    def _decide(self, outputs: Tensor) -> npt.NDArray[Any]:
+        """[R, C] outputs to class codes, or to numbers."""
         if self.prepared.meta.regression:
-            return scale.restore(outputs[:, 0].double().numpy())
+            return outputs[:, 0].double().numpy()
         return outputs.argmax(dim=1).numpy()
 
     def _scores(self, predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, float]:
@@ -292,12 +311,11 @@ class _Run:
         fitted: Fitted,
         number: int,
         outputs: Tensor,
-        scale: _LabelScale,
         spec: TrainingSpec,
         settings: dict[str, float],
     ) -> dict[str, Any]:
         meta, split = self.prepared.meta, self.prepared.validation
-        predicted = self._decide(outputs, scale)
+        predicted = self._decide(outputs)
         scores = self._scores(predicted, split.labels)
         train_labels = self.prepared.train.labels
         if meta.regression:
@@ -390,9 +408,9 @@ class _Run:
             "threads": self.threads,
             "dtype": str(self.encoder.dtype).removeprefix("torch."),
             "versions": versions(),
-            "git": git_state(),
+            "git": self.git,
             "config_sha256": self.job.config_hash(),
-            "data_sha256": self.prepared.meta.sha256,
+            "data_sha256": {**self.prepared.meta.sha256, **self.prepared.meta.files},
             "encoder": {"name": self.encoder.name, "sha256": self.encoder.digest},
             "bank_sha256": None if self.bank is None else self.bank.digest,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -413,13 +431,16 @@ class _Run:
         }
 
     def _identity(self, phase: str, seeds: Sequence[int] = ()) -> dict[str, str]:
-        """What a checkpoint must be of, to be gone on from."""
+        """What a checkpoint must be of, to be gone on from: all that decides the result."""
         return {
             "phase": phase,
             "config": self.job.config_hash(),
             "seeds": ",".join(map(str, seeds)),
             "data": canonical_json(self.prepared.meta.files),
-            "device": f"{self.device} {self.threads}",
+            "encoder": f"{self.encoder.digest} {self.encoder.dtype}",
+            "bank": "" if self.bank is None else self.bank.digest,
+            "machine": f"{processor_name(self.device)}, {self.threads} threads",
+            "versions": canonical_json(versions()),
         }
 
 
@@ -439,8 +460,10 @@ class _LabelScale:
     def normalize(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return labels if labels.dtype.kind != "f" else (labels - self.mean) / self.std
 
-    def restore(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return values * self.std + self.mean
+    def fold_into(self, parameters: dict[str, Tensor]) -> None:
+        """Let the heads give numbers on the labels' own scale: nothing more to store."""
+        parameters["head.weight"].mul_(self.std)
+        parameters["head.bias"].mul_(self.std).add_(self.mean)
 
 
 def _override(training: TrainingSpec, trial: dict[str, float]) -> TrainingSpec:
