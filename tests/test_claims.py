@@ -98,6 +98,12 @@ def test_a_task_where_the_yardstick_learned_nothing_cannot_show_parity() -> None
     assert not any("wnli" in path for path in both["records"])
 
 
+def test_a_task_where_nobody_learned_is_no_evidence_that_masks_do() -> None:
+    below = arm("head", {"wnli": [0.13, 0.15, 0.13]}, method="head_only")
+    less = arm("hard", {"wnli": [0.27, 0.25, 0.31]}, **HARD)
+    assert verdict("random-hard", below + less)["verdict"] == NO_EVIDENCE
+
+
 def test_better_is_superiority() -> None:
     head = arm("head", {"sst2": [0.80, 0.81, 0.79]}, method="head_only")
     assert verdict("random-hard", head + hard(0.85, 0.862, 0.84))["verdict"] == "supported"

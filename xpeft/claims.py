@@ -312,7 +312,9 @@ def _score_sentence(
 ) -> str:
     words = f"{signed(100 * difference.mean)} points over {counted(len(tasks), 'task')}"
     if difference.low is None or difference.high is None:
-        words += "; with one seed the spread is unknown, so nothing is concluded"
+        words += (
+            "; the spread over seeds is unknown (one seed, or all alike), so nothing is concluded"
+        )
     else:
         words += (
             f" (95 % interval over seeds {signed(100 * difference.low)} to "
@@ -334,7 +336,7 @@ def _score_sentence(
         words += f" Task by task (Holm-corrected): {'; '.join(parts)}."
     if left_out:
         names = ", ".join(map(task_title, left_out))
-        words += f" Left out: {names}, where the yardstick itself is not above the majority class."
+        words += f" Left out for scores not above the majority class: {names}."
     return words
 
 

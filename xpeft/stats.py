@@ -107,9 +107,10 @@ class Difference:
 
     Attributes:
         mean: of the task means.
-        low, high: two-sided interval at LEVEL; None where a task has one seed only.
+        low, high: two-sided interval at LEVEL; None where a task has one seed only, or where no
+            task shows any spread.
         error: standard error; None likewise.
-        df: degrees of freedom; 0 where the error is 0 or unknown.
+        df: degrees of freedom; 0 where the error is unknown.
         tasks: mean difference of each task.
         seeds: the seeds of each task.
     """
@@ -152,8 +153,8 @@ def paired(
         return Difference(mean, None, None, None, 0.0, means, seeds)
     total = math.fsum(variance for variance, _ in parts)
     error = math.sqrt(total) / len(means)
-    if error < _TINY:
-        return Difference(mean, mean, mean, 0.0, 0.0, means, seeds)
+    if error < _TINY:  # the same difference with every seed is no proof that it has no spread
+        return Difference(mean, None, None, None, 0.0, means, seeds)
     df = total**2 / math.fsum(variance**2 / free for variance, free in parts)
     half = _t_quantile(0.5 + LEVEL / 2, df) * error
     return Difference(mean, mean - half, mean + half, error, df, means, seeds)
@@ -173,16 +174,10 @@ class Test:
 
 
 def against(difference: Difference, bound: float) -> Test | None:
-    """Test a difference against a bound with a t test; None where the error is unknown.
-
-    Where all differences within each task are equal, the error is 0 and the p-values are 0 or 1
-    (both 1 at the bound itself).
-    """
+    """Test a difference against a bound with a t test; None where the error is unknown."""
     if difference.error is None:
         return None
     gap = difference.mean - bound
-    if difference.error == 0:
-        return Test(0.0 if gap > _TINY else 1.0, 0.0 if gap < -_TINY else 1.0)
     from scipy.stats import t
 
     value = gap / difference.error

@@ -421,7 +421,7 @@ def _difference(found: Json) -> Json:
     ends = None
     if found["low"] is not None:
         ends = f"{signed(100 * found['low'])} to {signed(100 * found['high'])}"
-    return {"text": signed(100 * found["mean"]), "interval": ends or "one seed, no interval"}
+    return {"text": signed(100 * found["mean"]), "interval": ends or "no interval"}
 
 
 def _examples(arm: Arm) -> str:

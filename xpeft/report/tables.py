@@ -429,7 +429,7 @@ def _differences(found: Json | None) -> Json:
 
 def _ends(found: Json) -> str:
     if found["low"] is None:
-        return "one seed, no interval"
+        return "no interval"
     return f"{signed(100 * found['low'])} to {signed(100 * found['high'])}"
 
 

@@ -89,7 +89,7 @@ def signed(points: float) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """Ends of an interval of scores, in points; words where there is none."""
     if low is None or high is None:
-        return "one seed, no interval"
+        return "no interval"
     return f"{score(low)} to {score(high)}"
 
 
