@@ -167,13 +167,13 @@ class Encoder:
         self.model = model.eval().requires_grad_(False)
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # ours: never used, so never stored or hashed
-        self.digest = weights_digest(model)  # before the cast: the same for every dtype
-        self.model.to(dtype=dtype, device=device)
         self._norms: list[AdaptedNorm] = []
         for block in model.get_submodule(blocks):
             wrapped = AdaptedNorm(block.get_submodule(norm))
             block.set_submodule(norm, wrapped)
             self._norms.append(wrapped)
+        self.digest = weights_digest(model)  # before the cast: the same for every dtype
+        model.to(dtype=dtype, device=device)
         self.tokenizer = tokenizer
         self.name = name
         self.pooling = pooling
