@@ -3,7 +3,9 @@
     python benchmarks/step.py [--rows 32] [--tokens 64] [--rounds 16]
 
 The steps of all methods alternate in one process, so that a busy machine slows them alike; the
-ratio is that of the fastest steps, to which other load can only have added. Memory is the peak of a process of its own per method, less the bank.
+ratio is that of the fastest steps, to which other load can only have added. Memory is the peak of
+a process of its own per method, less the bank.
+
 Prints a line a figure (name, value, bound, ok or MISSED); exits 1 where a bound is missed.
 """
 
