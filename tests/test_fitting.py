@@ -236,7 +236,6 @@ def test_groups_never_hold_two_widths() -> None:
             return super().__call__(tokens, rows, owners, leaves)
 
     fit(
-        method,
         Spy(encoder, method),
         {**method.init([1, 2]), **init_head([1, 2], 2, encoder)},
         TOKENS,

@@ -64,4 +64,4 @@ def train(
     parameters = {**method.init(seeds), **init_head(seeds, 2, encoder)}
     features = EncodedFeatures(encoder, method)
     options = {"batch_size": 8, **options}
-    return fit(method, features, parameters, tokens, profiles, schedules, **options)  # type: ignore[arg-type]
+    return fit(features, parameters, tokens, profiles, schedules, **options)  # type: ignore[arg-type]

@@ -122,7 +122,6 @@ class Fitted:
 
 
 def fit(
-    method: Method,
     features: Features,
     parameters: dict[str, Tensor],
     tokens: TokenTable,
@@ -140,7 +139,6 @@ def fit(
     """Train P profiles.
 
     Args:
-        method: what is trained.
         features: how rows become vectors.
         parameters: initial ones, name -> [P, ...], heads included; they are changed in place.
         tokens: the texts of all profiles.

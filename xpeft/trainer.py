@@ -271,7 +271,6 @@ class _Run:
             with _progress_bar(f"{self.job.task} {self.job.arm} {phase}") as progress:
                 parts.append(
                     fit(
-                        self.method,
                         self.features,
                         parameters,
                         self.tokens,
