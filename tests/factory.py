@@ -185,7 +185,7 @@ def make_tuning(task: str, arm: str) -> dict[str, Any]:
         "split": "held-out 20% of 2000 training rows",
         "primary": METRICS.get(task.split("/")[1], ("accuracy",))[0],
         "trials": [
-            {"settings": {"lr": lr, "head_lr": 0.001}, "score": score}
+            {"settings": {"lr": lr, "head_lr": 0.001}, "loss": round(1 - score, 4), "score": score}
             for lr, score in zip((0.001, 0.003, 0.01, 0.03), scores, strict=True)
         ],
         "chosen": int(np.argmax(scores)),

@@ -119,7 +119,7 @@ def test_documentation_names_every_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "jobs", "cells"), [("quick", 5, 15), ("small", 24, 72), ("paper", 117, 585)]
+    ("name", "jobs", "cells"), [("quick", 5, 15), ("small", 40, 120), ("paper", 117, 585)]
 )
 def test_the_projects_configs(name: str, jobs: int, cells: int) -> None:
     path = ROOT / f"config/{name}.yaml"
@@ -273,6 +273,15 @@ def test_missing_keys(missing: str) -> None:
     config = {key: value for key, value in BASE.items() if key != missing}
     with pytest.raises(ConfigError, match=f"^config: {missing}: found nothing, expected: [A-Z]"):
         resolve_config(config)
+
+
+def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n")
+    assert read_yaml(path) == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}
+    path.write_text("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n  y: 4\n")
+    with pytest.raises(ConfigError, match="line 5: the key 'y' stands twice"):
+        read_yaml(path)
 
 
 @pytest.mark.parametrize(

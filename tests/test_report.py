@@ -159,7 +159,7 @@ def test_a_summary_of_a_grid_takes_its_cells_only(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"trials": None}, "trials: expected a list"),
-        ({"trials": [{"score": 1}]}, r"trials\[0\]: expected settings and score"),
+        ({"trials": [{"score": 1}]}, r"trials\[0\]: expected settings, loss and score"),
         ({"chosen": 9}, "chosen: found 9, expected the number of a trial"),
     ],
 )

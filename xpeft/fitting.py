@@ -174,7 +174,7 @@ def fit(
         vectors = features(tokens, rows, owners, leaves)
         logits = linear_heads(vectors, leaves["head.weight"], leaves["head.bias"], owners)
         labels = np.concatenate([profiles[p].labels[chosen] for p, chosen in group])
-        values = _row_losses(logits, torch.from_numpy(labels).to(device))
+        values = row_losses(logits, torch.from_numpy(labels).to(device))
         means = [value.mean() for value in torch.split(values, sizes)]
         torch.stack(means).sum().backward()  # type: ignore[no-untyped-call]
         for (profile, _), mean in zip(group, torch.stack(means).tolist(), strict=True):
@@ -253,7 +253,7 @@ def _groups(
             yield group
 
 
-def _row_losses(outputs: Tensor, labels: Tensor) -> Tensor:
+def row_losses(outputs: Tensor, labels: Tensor) -> Tensor:
     """[B]: cross-entropy of class codes, or the squared error of numbers."""
     if labels.is_floating_point():
         return (outputs[:, 0] - labels.to(outputs.dtype)) ** 2

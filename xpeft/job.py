@@ -97,7 +97,7 @@ class TuningSpec:
     """Equal budgets: every method gets the same number of trials on held-out training data."""
 
     trials: tuple[dict[str, float], ...] = ()  # overrides of TrainingSpec fields, one dict a trial
-    epochs: float = 2.0
+    epochs: float | None = None  # of a trial; None: as many as the arm trains
     max_rows: int = 2000  # training rows a trial sees
     holdout: float = 0.2  # share of those rows kept apart to score the trials
     seed: int = 0

@@ -46,6 +46,7 @@ from xpeft.fitting import (
     ProfileData,
     fit,
     predict,
+    row_losses,
 )
 from xpeft.hashing import mix64
 from xpeft.io import canonical_json, read_json, write_json
@@ -137,9 +138,11 @@ class _Run:
         )
 
     def tune(self, path: Path) -> dict[str, float]:
-        """The settings that score best on held-out training rows; writes the tuning file.
+        """The settings with the lowest loss on held-out training rows; writes the tuning file.
 
-        Without trials, the training settings as they are. Among equal scores the first trial wins.
+        The loss decides, and the task's metric is only kept: on a few hundred rows the metric
+        is coarse, and chance can win (CoLA's is zero for every model that is not yet right).
+        Without trials, the training settings as they are. Among equal losses the first trial wins.
         """
         job, tuning = self.job, self.job.tuning
         trials = [dict(trial) for trial in tuning.trials] if tuning else []
@@ -160,13 +163,15 @@ class _Run:
         subset = self.prepared.train.take(rows)
         fit_rows, dev_rows = (rows[part] for part in holdout(subset, tuning.holdout, tuning.seed))
         specs = [
-            dataclasses.replace(_override(job.training, trial), epochs=tuning.epochs)
+            _override(
+                job.training, trial if tuning.epochs is None else trial | {"epochs": tuning.epochs}
+            )
             for trial in trials
         ]
         log.info(
             "tuning: %d trials of %g epochs on %d rows, scored on %d held-out rows",
             len(trials),
-            tuning.epochs,
+            specs[0].epochs,
             len(fit_rows),
             len(dev_rows),
         )
@@ -176,19 +181,23 @@ class _Run:
         results = []
         for number, trial in enumerate(trials):
             outputs = self._predict(fitted, number, dev_tokens)
-            score = None  # diverged: tried, and never chosen
+            score = loss = None  # diverged: tried, and never chosen
             if outputs.isfinite().all():
                 score = self._scores(self._decide(outputs), dev_labels)[metric]
-            results.append({"settings": trial, "score": score})
-            log.info("  trial %d: %s: %s %s", number + 1, trial, metric, score)
-        scored = [i for i, result in enumerate(results) if result["score"] is not None]
-        if not scored:
+                loss = float(row_losses(outputs.double(), torch.from_numpy(dev_labels)).mean())
+                loss = float(f"{loss:.6g}")
+            results.append({"settings": trial, "loss": loss, "score": score})
+            log.info("  trial %d: %s: loss %s, %s %s", number + 1, trial, loss, metric, score)
+        finished = [i for i, result in enumerate(results) if result["loss"] is not None]
+        if not finished:
             raise ConfigError(
                 f"job {job.arm} on {job.task}: all {len(trials)} trials diverged; lower the "
                 "learning rates in the trials"
             )
-        best = max(scored, key=lambda i: (results[i]["score"], -i))
-        split = f"{len(dev_rows)} of {len(rows)} training rows, held out; {tuning.epochs:g} epochs"
+        best = min(finished, key=lambda i: (results[i]["loss"], i))
+        split = (
+            f"{len(dev_rows)} of {len(rows)} training rows, held out; {specs[0].epochs:g} epochs"
+        )
         value = self._tuning_json(results, best, split)
         write_json(kept, {"identity": identity, "tuning": value})
         write_json(path, value)

@@ -29,6 +29,7 @@ from xpeft.report.words import (
     byte_count,
     counted,
     interval,
+    loss_text,
     metric_title,
     p_value,
     score,
@@ -700,6 +701,7 @@ def _tuning(summary: Json) -> list[Json]:
                         "trials": [
                             {
                                 "settings": settings_text(trial["settings"]),
+                                "loss": loss_text(trial["loss"]),
                                 "score": score(trial["score"]),
                                 "chosen": number == value["chosen"],
                             }

@@ -234,8 +234,8 @@ def _read_tuning(root: Path) -> dict[str, Any]:
         if not isinstance(trials, list):
             raise RecordError(f"{path}: trials: expected a list; this is no tuning file")
         for index, trial in enumerate(trials):
-            if not {"settings", "score"} <= set(trial):
-                raise RecordError(f"{path}: trials[{index}]: expected settings and score")
+            if not {"settings", "loss", "score"} <= set(trial):
+                raise RecordError(f"{path}: trials[{index}]: expected settings, loss and score")
         chosen = value.get("chosen")
         if trials and (not isinstance(chosen, int) or not 0 <= chosen < len(trials)):
             raise RecordError(f"{path}: chosen: found {chosen!r}, expected the number of a trial")

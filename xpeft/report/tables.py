@@ -21,6 +21,7 @@ from xpeft.report.words import (
     arm_title,
     byte_count,
     interval,
+    loss_text,
     metric_title,
     p_value,
     score,
@@ -318,6 +319,7 @@ def _tuning(tuning: Json) -> Table:
                     "metric": value.get("primary"),
                     "trial": number,
                     "settings": settings,
+                    "loss": trial["loss"],
                     "score": trial["score"],
                     "chosen": chosen,
                 }
@@ -327,15 +329,17 @@ def _tuning(tuning: Json) -> Table:
                     task_title(f"{suite}/{task}"),
                     arm,
                     settings_text(settings),
+                    loss_text(trial["loss"]),
                     score(trial["score"]),
                     "chosen" if chosen else "",
                 ]
             )
     return Table(
-        "Tuning: everything that was tried, scored on held-out training rows, in points.",
+        "Tuning: everything that was tried. The lowest loss on held-out training rows is chosen; "
+        "scores in points.",
         ["suite", "task", "arm", "split", "metric", "trial", "settings", "score", "chosen"],
         data,
-        ["Task", "Arm", "Settings", "Score", ""],
+        ["Task", "Arm", "Settings", "Loss", "Score", ""],
         rows,
     )
 

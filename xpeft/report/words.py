@@ -80,6 +80,11 @@ def score(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else minus(f"{100 * value:.1f}")
 
 
+def loss_text(value: float | None) -> str:
+    """A loss with three decimals; a dash for a trial that diverged."""
+    return "\N{EN DASH}" if value is None else minus(f"{value:.3f}")
+
+
 def signed(points: float) -> str:
     """A difference that is in points already, with its sign."""
     text = f"{points:+.1f}"
