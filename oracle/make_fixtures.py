@@ -54,7 +54,7 @@ from xpeft.io import (
     write_json,
 )
 from xpeft.job import MethodSpec
-from xpeft.methods import XPeft
+from xpeft.methods import BankMasks
 
 LAYERS, WIDTH, VOCABULARY, CLASSES = 2, 32, 50, 3
 CONFIG = "seq_bn[reduction_factor=8]"  # a bottleneck of 4
@@ -322,7 +322,7 @@ def check_round_trips(
         AutoModel.from_pretrained(folder / "encoder", dtype=torch.float32), name=family
     )
     spec = MethodSpec(mask="soft", activation="linear", norm="none", scale="sum")
-    method = XPeft(encoder, import_bank(list(adapter_folders.values())), spec)
+    method = BankMasks(encoder, import_bank(list(adapter_folders.values())), spec)
     scores = torch.tensor(list(WEIGHTS.values())).expand(1, LAYERS, len(WEIGHTS))
     ours["average"] = method.export({"mask_a": scores, "mask_b": scores}, 0)
 

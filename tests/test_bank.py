@@ -15,7 +15,7 @@ from xpeft.errors import BankError
 from xpeft.fitting import EncodedFeatures
 from xpeft.hashing import uniform
 from xpeft.job import MethodSpec
-from xpeft.methods import XPeft
+from xpeft.methods import BankMasks
 
 
 def imported(n: int = 3) -> Bank:
@@ -75,8 +75,8 @@ def test_permuting_the_bank_with_the_masks_changes_nothing() -> None:
     bank = random_bank(LAYERS, 10, WIDTH, 4, down_std=0.3, up_std=0.3)
     order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
     for spec in (MethodSpec(mask="soft", mask_init_std=1.0), MethodSpec(mask="hard", k=4)):
-        method = XPeft(encoder, bank, spec)
-        permuted = XPeft(encoder, bank.permuted(order), spec)
+        method = BankMasks(encoder, bank, spec)
+        permuted = BankMasks(encoder, bank.permuted(order), spec)
         parameters = method.init([0])
         moved = {name: value[..., order] for name, value in parameters.items()}
         owners, rows = torch.zeros(6, dtype=torch.int64), np.arange(6)

@@ -17,7 +17,7 @@ from xpeft.errors import BankError, ConfigError
 from xpeft.fitting import EncodedFeatures, FrozenFeatures, Interrupted, fit, predict
 from xpeft.job import MethodSpec
 from xpeft.layers import linear_heads
-from xpeft.methods import HeadOnly, XPeft, init_head, make_method
+from xpeft.methods import BankMasks, HeadOnly, init_head, make_method
 from xpeft.optimizer import ProfileAdamW, Schedule
 
 TOKENS = tiny_tokens(60)
@@ -26,9 +26,9 @@ SCHEDULES = [Schedule(steps=12, lr=0.05, head_lr=0.05), Schedule(steps=7, lr=0.0
 BANK = random_bank(LAYERS, 12, WIDTH, 4, down_std=0.3, up_std=0.3)
 
 
-def hard() -> tuple[Any, XPeft]:
+def hard() -> tuple[Any, BankMasks]:
     encoder = tiny_encoder()
-    return encoder, XPeft(encoder, BANK, MethodSpec(mask="hard", k=5, norm="affine"))
+    return encoder, BankMasks(encoder, BANK, MethodSpec(mask="hard", k=5, norm="affine"))
 
 
 @pytest.mark.parametrize(

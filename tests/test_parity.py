@@ -22,7 +22,7 @@ from xpeft.encoder import Encoder, Tokens
 from xpeft.errors import BankError
 from xpeft.io import sha256_file
 from xpeft.job import MethodSpec
-from xpeft.methods import Method, SingleAdapter, XPeft
+from xpeft.methods import BankMasks, Method, SingleAdapter
 
 FIXTURES = Path(__file__).parent / "fixtures" / "adapterhub"
 META = json.loads((FIXTURES / "meta.json").read_text())
@@ -157,7 +157,7 @@ def test_a_batch_of_different_adapters(family: str) -> None:
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_one_hot_masks_equal_the_adapter(family: str, kind: str) -> None:
     encoder, bank = encoder_of(family), bank_of(family)
-    method = XPeft(encoder, bank, SUM if kind == "soft" else ONE_HOT)
+    method = BankMasks(encoder, bank, SUM if kind == "soft" else ONE_HOT)
     parameters = masks([[1, 0, 0], [0, 1, 0], [0, 0, 1]], bank.layers)
     for profile, name in enumerate(NAMES):
         ours, theirs = method.export(parameters, profile), import_adapter(folder_of(family, name))
@@ -169,7 +169,7 @@ def test_one_hot_masks_equal_the_adapter(family: str, kind: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equal_masks_equal_average_adapter(family: str) -> None:
     bank = bank_of(family)
-    method = XPeft(encoder_of(family), bank, SUM)
+    method = BankMasks(encoder_of(family), bank, SUM)
     parameters = masks([list(WEIGHTS.values())], bank.layers)
     assert_equals_adapterhub(family, ["average"], method, parameters)
 
@@ -178,7 +178,7 @@ def test_the_bias_goes_with_its_side() -> None:
     """M_A carries the down-biases and M_B the up-biases: two banks, one for each side."""
     family, (first, second) = "bert", NAMES[:2]
     bank = bank_of(family)
-    method = XPeft(encoder_of(family), bank, ONE_HOT)
+    method = BankMasks(encoder_of(family), bank, ONE_HOT)
     parameters = masks([[1, 0, 0]], bank.layers)
     parameters["mask_b"] = masks([[0, 1, 0]], bank.layers)["mask_b"]
     made = method.export(parameters, 0)
@@ -221,7 +221,7 @@ def test_exports_are_those_that_adapterhub_loaded(family: str, tmp_path: Path) -
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_exported_aggregate_comes_back(family: str, tmp_path: Path) -> None:
     bank = bank_of(family)
-    method = XPeft(encoder_of(family), bank, SUM)
+    method = BankMasks(encoder_of(family), bank, SUM)
     made = method.export(masks([list(WEIGHTS.values())], bank.layers), 0)
     export(made, tmp_path / "profile", family, "average")
     again = import_adapter(tmp_path / "profile")

@@ -123,7 +123,7 @@ class SingleAdapter:
         return [_delta(adapter, rows) for adapter in adapters]
 
 
-class XPeft:
+class BankMasks:
     """`x_peft`: masks M_A and M_B over a frozen bank (arXiv 2401.16137).
 
     The profile's adapter in block l is
@@ -318,7 +318,7 @@ def make_method(encoder: Encoder, spec: MethodSpec, bank: Bank | None = None) ->
         return Full(encoder)
     if bank is None or spec.mask is None:
         raise ConfigError("method x_peft: found no bank or no mask kind, expected both")
-    return XPeft(encoder, bank, spec)
+    return BankMasks(encoder, bank, spec)
 
 
 def make_bank(encoder: Encoder, spec: BankSpec) -> Bank:

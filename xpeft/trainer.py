@@ -52,7 +52,7 @@ from xpeft.hashing import mix64
 from xpeft.io import canonical_json, read_json, write_json
 from xpeft.job import Job, TrainingSpec
 from xpeft.machine import peak_memory, processor_name, reset_peak_memory, set_determinism, versions
-from xpeft.methods import Method, XPeft, init_head, make_bank, make_method, part_of
+from xpeft.methods import BankMasks, Method, init_head, make_bank, make_method, part_of
 from xpeft.metrics import compute
 from xpeft.optimizer import Schedule
 from xpeft.version import git_state
@@ -363,7 +363,7 @@ class _Run:
         """Bytes that a profile's file must hold, by parameter: mask codes, all else as float32."""
         stored = {name: 4 * value.numel() for name, value in one.items()}
         method = self.method
-        if isinstance(method, XPeft):
+        if isinstance(method, BankMasks):
             spec, bank = method.spec, method.bank
             masks = {name: one[name] for name in method.sides}
             if spec.mask == "hard":
