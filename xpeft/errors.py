@@ -36,3 +36,7 @@ class CheckpointError(XpeftError):
 
 class RecordError(XpeftError):
     """A record is damaged or does not follow the record schema."""
+
+
+class StoreError(XpeftError):
+    """A profile store is missing, damaged or locked, or does not fit what it is used with."""
