@@ -83,6 +83,25 @@ def make_source(kind: str, path: str | os.PathLike[str] | None = None) -> Source
     return HubSource() if kind == "hub" else EmbeddedSource()
 
 
+class Table(Protocol):
+    """What the readers of files ask for: names of columns, and how CSV cells are to be read."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns to read."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """The column that holds numbers."""
+        ...
+
+    @property
+    def regression(self) -> bool:
+        """Whether they are fractions rather than integers."""
+        ...
+
+
 @dataclass(frozen=True)
 class HubSource:
     """Data sets on the Hugging Face hub, or on the mirror that HF_ENDPOINT names.
@@ -150,30 +169,18 @@ class LocalSource:
         root = Path(self.folder)
         if not root.is_dir():
             raise DataError(f"{root}: no such folder, expected the data folder <suite>/<task>/...")
-        stem = root / spec.suite / spec.task / split
-        found = [path for suffix in READERS if (path := Path(f"{stem}{suffix}")).is_file()]
-        if not found:
-            raise DataError(f"{stem}: no such file, expected one with {', '.join(READERS)}")
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
-            raise DataError(
-                f"{stem.parent}: found {names}, expected one of them; remove the others"
-            )
-        return found[0]
+        return find_table(root / spec.suite / spec.task / split)
 
     def read(self, spec: TaskSpec, split: str) -> RawSplit:
         """See `Source.read`."""
         path = self.find(spec, split)
-        suffix = next(suffix for suffix in READERS if path.name.endswith(suffix))
-        columns, numbers = READERS[suffix](path, spec)
-        if not numbers:
-            raise DataError(f"{path}: found no rows, expected at least one")
+        columns, numbers, unit = read_table(path, spec)
         return _raw(
             spec,
             columns,
             where=str(path),
             numbers=numbers,
-            unit="row" if suffix == ".parquet" else "line",
+            unit=unit,
             source=f"local {path.relative_to(self.folder).as_posix()}",
             sha256=sha256_file(path),
         )
@@ -221,8 +228,8 @@ class EmbeddedSource:
 Columns = dict[str, list[Any]]
 
 
-def _read_jsonl(path: Path, spec: TaskSpec) -> tuple[Columns, Sequence[int]]:
-    lines = _text(path).split("\n")  # not splitlines: JSON strings may hold U+2028
+def _read_jsonl(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
+    lines = read_text(path).split("\n")  # not splitlines: JSON strings may hold U+2028
     if lines[-1] == "":
         lines.pop()
     columns: Columns = {name: [] for name in spec.columns}
@@ -244,8 +251,8 @@ def _read_jsonl(path: Path, spec: TaskSpec) -> tuple[Columns, Sequence[int]]:
     return columns, range(1, len(lines) + 1)
 
 
-def _read_csv(path: Path, spec: TaskSpec) -> tuple[Columns, Sequence[int]]:
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+def _read_csv(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     columns: Columns = {name: [] for name in spec.columns}
     numbers: list[int] = []
     last = 0  # a quoted cell may span lines, so a row starts after the line that ended the last
@@ -270,7 +277,7 @@ def _read_csv(path: Path, spec: TaskSpec) -> tuple[Columns, Sequence[int]]:
     return columns, numbers
 
 
-def _read_parquet(path: Path, spec: TaskSpec) -> tuple[Columns, Sequence[int]]:
+def _read_parquet(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -284,13 +291,41 @@ def _read_parquet(path: Path, spec: TaskSpec) -> tuple[Columns, Sequence[int]]:
     return columns, range(1, table.num_rows + 1)
 
 
-READERS: dict[str, Callable[[Path, TaskSpec], tuple[Columns, Sequence[int]]]] = {
+READERS: dict[str, Callable[[Path, Table], tuple[Columns, Sequence[int]]]] = {
     ".jsonl.gz": _read_jsonl,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
     ".csv": _read_csv,
 }
 """Reader of each file name suffix: file and spec to columns and row numbers."""
+
+
+def find_table(stem: Path) -> Path:
+    """The file `stem` with the suffix of one of the READERS.
+
+    Raises:
+        DataError: no such file, or more than one.
+    """
+    found = [path for suffix in READERS if (path := Path(f"{stem}{suffix}")).is_file()]
+    if not found:
+        raise DataError(f"{stem}: no such file, expected one with {', '.join(READERS)}")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{stem.parent}: found {names}, expected one of them; remove the others")
+    return found[0]
+
+
+def read_table(path: Path, spec: Table) -> tuple[Columns, Sequence[int], str]:
+    """The columns of a file, the number of each row in it, and whether that is a "line" or "row".
+
+    Raises:
+        DataError: the file is unreadable, lacks a column, or has no rows.
+    """
+    suffix = next(suffix for suffix in READERS if path.name.endswith(suffix))
+    columns, numbers = READERS[suffix](path, spec)
+    if not numbers:
+        raise DataError(f"{path}: found no rows, expected at least one")
+    return columns, numbers, "row" if suffix == ".parquet" else "line"
 
 
 def _raw(
@@ -315,7 +350,7 @@ def _raw(
     )
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The whole file as text, unpacked if it ends in .gz; a byte order mark is dropped."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -337,7 +372,7 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _require_columns(where: str, found: Sequence[str], spec: TaskSpec) -> None:
+def _require_columns(where: str, found: Sequence[str], spec: Table) -> None:
     missing = [name for name in spec.columns if name not in found]
     if missing:
         raise DataError(
