@@ -40,6 +40,9 @@ wildcard_constraints:
     suite="[^/]+",
     task="[^/]+",
     arm="[^/]+",
+    cohort="[^/]+",
+    part="[^/]+",
+    fold="[0-9]+",
 
 
 localrules:
@@ -70,6 +73,11 @@ rule records:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+if PLAN.grid.jobs:
+
+    include: "workflow/rules/cohorts.smk"
+
+
 include: "workflow/rules/ledger.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"

@@ -20,7 +20,7 @@ from xpeft.config import Config
 from xpeft.data.specs import get_task
 from xpeft.errors import ConfigError, DataError
 from xpeft.io import canonical_json, write_text
-from xpeft.job import Job
+from xpeft.job import AnyJob, CohortJob, DonorJob, Job
 
 BANK_METHODS = ("x_peft",)
 """Methods that choose from a bank."""
@@ -57,17 +57,21 @@ def _make_jobs(config: Config) -> list[Job]:
     return jobs
 
 
-def job_name(job: Job) -> str:
-    """`<suite>/<task>/<arm>`, as in paths."""
+def job_name(job: AnyJob) -> str:
+    """`<suite>/<task>/<arm>`, as in paths; `donors/<cohort>/donors` for a job without an arm."""
+    if isinstance(job, DonorJob):
+        return f"donors/{job.cohort}/donors"
+    if isinstance(job, CohortJob):
+        return f"profiles/{job.cohort}/{job.arm}"
     return f"{job.suite}/{job.task}/{job.arm}"
 
 
-def job_path(folder: str | os.PathLike[str], job: Job) -> Path:
+def job_path(folder: str | os.PathLike[str], job: AnyJob) -> Path:
     """The file of a job below the folder of jobs."""
-    return Path(folder, job.suite, job.task, f"{job.arm}.json")
+    return Path(folder, f"{job_name(job)}.json")
 
 
-def write_job(path: str | os.PathLike[str], job: Job) -> bool:
+def write_job(path: str | os.PathLike[str], job: AnyJob) -> bool:
     """Write a job file, unless it already says the same; returns whether it was written.
 
     A file that did not change keeps its time, so that nothing that depends on it runs again.
@@ -82,12 +86,12 @@ def write_job(path: str | os.PathLike[str], job: Job) -> bool:
     return True
 
 
-def job_text(job: Job) -> str:
+def job_text(job: AnyJob) -> str:
     """A job as a line of JSON with sorted keys: equal jobs give equal text."""
     return canonical_json(job.to_dict()) + "\n"
 
 
-def job_index(jobs: Iterable[Job]) -> dict[str, list[int]]:
+def job_index(jobs: Iterable[Job | CohortJob]) -> dict[str, list[int]]:
     """The grid in short: the seeds of each job, by job name."""
     return {job_name(job): list(job.seeds) for job in jobs}
 

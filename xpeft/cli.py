@@ -80,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
         description="Profiles as masks over a frozen bank of adapters (X-PEFT).",
         epilog="xpeft VERB --help shows an example of each verb. To run a whole tier: make report",
     )
+    from xpeft import cli_cohort
+
     top.add_argument("--version", action=_Version, nargs=0, help="version and git state, then exit")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for add in (
@@ -87,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         _add_data,
         _add_bank,
         _add_train,
+        cli_cohort.add,
         _add_ledger,
         _add_summary,
         _add_claims,
@@ -107,7 +110,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _verb(verbs: Verbs, name: str, text: str, run: Run, example: str) -> argparse.ArgumentParser:
+def add_verb(verbs: Verbs, name: str, text: str, run: Run, example: str) -> argparse.ArgumentParser:
     """A verb with its one-line text and an example for `--help`."""
     lines = "\n".join(f"  {line}" for line in example.splitlines())
     added: argparse.ArgumentParser = verbs.add_parser(
@@ -121,13 +124,14 @@ def _verb(verbs: Verbs, name: str, text: str, run: Run, example: str) -> argpars
     return added
 
 
-def _group(verbs: Verbs, name: str, text: str) -> Verbs:
+def add_group(verbs: Verbs, name: str, text: str) -> Verbs:
     """A verb that has verbs of its own."""
     added = verbs.add_parser(name, help=text, description=text)
     return added.add_subparsers(title="verbs", metavar="VERB", required=True)
 
 
-def _file(add: argparse.ArgumentParser, flag: str, text: str, **options: Any) -> None:
+def add_file(add: argparse.ArgumentParser, flag: str, text: str, **options: Any) -> None:
+    """An argument that is a path."""
     add.add_argument(flag, type=Path, metavar=options.pop("metavar", "FILE"), help=text, **options)
 
 
@@ -135,7 +139,7 @@ def _file(add: argparse.ArgumentParser, flag: str, text: str, **options: Any) ->
 
 
 def _add_cells(verbs: Verbs) -> None:
-    verb = _verb(
+    verb = add_verb(
         verbs,
         "cells",
         "Resolve a config into its jobs, one JSON file each.",
@@ -147,7 +151,7 @@ def _add_cells(verbs: Verbs) -> None:
     source.add_argument("--config", type=Path, metavar="FILE", help="config, a YAML file")
     source.add_argument("--job", metavar="JSON", help="one job as JSON, instead of a config")
     source.add_argument("--index", metavar="JSON", help="job names and their seeds as JSON")
-    _file(
+    add_file(
         verb,
         "--out",
         "folder of the job files (file, for --job and --index); one that does not change keeps "
@@ -157,25 +161,29 @@ def _add_cells(verbs: Verbs) -> None:
 
 
 def _cells(args: Args) -> None:
-    from xpeft.cells import job_name, job_path, make_jobs, write_job
+    from xpeft.cells import job_index, job_path, make_jobs, write_job
+    from xpeft.cohorts.grid import make_cohort_grid
     from xpeft.config import load_config
     from xpeft.io import write_json
-    from xpeft.job import Job
+    from xpeft.job import AnyJob, CohortJob, Job, job_from_dict
 
     if args.config is None and args.out is None:
         raise ConfigError("--out: found nothing, expected the file to write")
     if args.job is not None:
-        write_job(args.out, Job.from_dict(_json("--job", args.job)))
+        write_job(args.out, job_from_dict(_json("--job", args.job)))
     elif args.index is not None:
         write_json(args.out, _json("--index", args.index))
     else:
-        jobs = make_jobs(load_config(args.config), str(args.config))
+        config = load_config(args.config)
+        grid = make_cohort_grid(config, str(args.config))
+        scored: list[Job | CohortJob] = [*make_jobs(config, str(args.config)), *grid.jobs.values()]
+        jobs: list[AnyJob] = [*scored, *grid.donors.values()]
         written = [job for job in jobs if args.out and write_job(job_path(args.out, job), job)]
-        for job in jobs if args.out is None else []:
-            print(f"{job_name(job)}  seeds {' '.join(map(str, job.seeds))}")
-        cells = sum(len(job.seeds) for job in jobs)
+        for name, seeds in job_index(scored).items() if args.out is None else []:
+            print(f"{name}  seeds {' '.join(map(str, seeds))}")
+        cells = sum(len(job.seeds) for job in scored)
         changed = "" if args.out is None else f"; {len(written)} files written to {args.out}"
-        print(f"{len(jobs)} jobs, {cells} cells{changed}")
+        print(f"{len(scored)} jobs, {cells} cells{changed}")
 
 
 def _json(flag: str, text: str) -> Any:
@@ -191,29 +199,38 @@ def _json(flag: str, text: str) -> Any:
 
 
 def _add_data(verbs: Verbs) -> None:
-    verb = _verb(
+    verb = add_verb(
         verbs,
         "data",
-        "Check the rows of a task and write its prepared folder.",
+        "Check the rows of a task or cohort and write its prepared folder.",
         _data,
         "xpeft data --task glue/sst2 --source local --path data --max-train-rows 10000 "
         "--out results/small/data/glue/sst2\n"
-        "xpeft data --task embedded/sentiment --source embedded --out /tmp/sentiment",
+        "xpeft data --task embedded/sentiment --source embedded --out /tmp/sentiment\n"
+        "xpeft data --task profiles/md_agreement --source local --path data --out /tmp/md",
     )
     verb.add_argument("--task", required=True, metavar="SUITE/TASK", help="as in glue/sst2")
     verb.add_argument(
         "--source", required=True, choices=("embedded", "local", "hub"), help="where the rows are"
     )
-    _file(verb, "--path", "data folder of the source local", metavar="DIR")
+    add_file(verb, "--path", "data folder of the source local", metavar="DIR")
     verb.add_argument("--max-train-rows", type=int, metavar="N", help="keep at most N of them")
     verb.add_argument("--train-rows", type=int, metavar="N", help="embedded: training rows")
     verb.add_argument("--validation-rows", type=int, metavar="N", help="embedded: validation rows")
+    verb.add_argument(
+        "--authors", type=int, metavar="N", help="embedded_authors: authors; the rows are of each"
+    )
     verb.add_argument("--noise", type=float, metavar="X", help="embedded: share of flipped labels")
     verb.add_argument("--seed", type=int, metavar="N", help="embedded: seed of the sentences")
-    _file(verb, "--out", "folder to write", metavar="DIR", required=True)
+    verb.add_argument("--folds", type=int, metavar="N", help="profiles: folds of the sheet")
+    add_file(verb, "--sheet", "profiles: a sheet to take instead of making one")
+    add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
 
 
 def _data(args: Args) -> None:
+    if args.task.startswith("profiles/"):
+        _data_cohort(args)
+        return
     from xpeft.data.prepare import prepare
     from xpeft.data.prepared import load_prepared
     from xpeft.data.sources import EmbeddedSource, Source, make_source
@@ -221,6 +238,7 @@ def _data(args: Args) -> None:
 
     suite, _, task = args.task.partition("/")
     names = ("train_rows", "validation_rows", "noise", "seed")
+    _refuse(args, ("authors", "folds", "sheet"), "only suite profiles has it")
     options = {name: value for name in names if (value := getattr(args, name)) is not None}
     source: Source = make_source(args.source, args.path)
     if options:
@@ -236,12 +254,55 @@ def _data(args: Args) -> None:
     )
 
 
+def _data_cohort(args: Args) -> None:
+    from xpeft.data.cohort import load_cohort
+    from xpeft.data.cohort_prepare import prepare_cohort
+    from xpeft.data.cohort_specs import get_cohort
+    from xpeft.data.embedded_authors import EmbeddedAuthors
+
+    spec = get_cohort(args.task.partition("/")[2])
+    _refuse(args, ("max_train_rows",), "suite profiles does not have it")
+    source: Path | EmbeddedAuthors
+    fields = {"authors": "authors", "train_rows": "train_rows", "validation_rows": "test_rows"}
+    fields |= {"noise": "noise", "seed": "seed"}
+    if args.source == "embedded":
+        _refuse(args, ("path",), "source embedded does not have it")
+        given = {name: getattr(args, flag) for flag, name in fields.items()}
+        source = EmbeddedAuthors(
+            **{name: value for name, value in given.items() if value is not None}
+        )
+    else:
+        _refuse(args, tuple(fields), "only source embedded has it")
+        if args.source == "hub":
+            raise ConfigError("--source: found hub, expected local or embedded for suite profiles")
+        if args.path is None:
+            raise ConfigError("--path: found nothing, expected the data folder")
+        source = args.path
+    cohort = load_cohort(prepare_cohort(spec, source, args.out, sheet=args.sheet, folds=args.folds))
+    meta = cohort.meta
+    targets = sum(len(cohort.targets(fold)) for fold in cohort.folds)
+    print(
+        f"{args.task}: {meta.profiles} profiles, {targets} of them targets in {len(cohort.folds)} "
+        f"folds, {meta.rows['train']} training rows, {meta.rows['test']} test rows, "
+        f"from {meta.source}"
+    )
+    for reason, number in meta.left_out.items():
+        print(f"left out: {number} x {reason}")
+
+
+def _refuse(args: Args, names: tuple[str, ...], why: str) -> None:
+    """Raise a ConfigError if an option is given that means nothing here."""
+    for name in names:
+        if getattr(args, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')}: {why}; drop it")
+
+
 # ----------------------------------------------------------------------------------- bank
 
 
 def _add_bank(verbs: Verbs) -> None:
-    group = _group(verbs, "bank", "Make, inspect, import and export banks of adapters.")
-    verb = _verb(
+    group = add_group(verbs, "bank", "Make, inspect, import and export banks of adapters.")
+    verb = add_verb(
         group,
         "random",
         "Write an untrained bank: its seed and shape, not its weights.",
@@ -261,8 +322,8 @@ def _add_bank(verbs: Verbs) -> None:
     verb.add_argument(
         "--up-std", type=float, default=0.02, metavar="X", help="(default: %(default)s)"
     )
-    _file(verb, "--out", "folder to write", metavar="DIR", required=True)
-    verb = _verb(
+    add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
+    verb = add_verb(
         group,
         "info",
         "Show what a bank's manifest says, without reading its weights.",
@@ -270,7 +331,7 @@ def _add_bank(verbs: Verbs) -> None:
         "xpeft bank info banks/random100",
     )
     verb.add_argument("bank", type=Path, metavar="DIR", help="folder of the bank")
-    verb = _verb(
+    verb = add_verb(
         group,
         "verify",
         "Read a bank and compare its digest with its manifest.",
@@ -278,7 +339,7 @@ def _add_bank(verbs: Verbs) -> None:
         "xpeft bank verify banks/random100",
     )
     verb.add_argument("bank", type=Path, metavar="DIR", help="folder of the bank")
-    verb = _verb(
+    verb = add_verb(
         group,
         "import",
         "Make a bank of AdapterHub folders, one adapter each.",
@@ -286,8 +347,8 @@ def _add_bank(verbs: Verbs) -> None:
         "xpeft bank import adapters/sst2 adapters/rte --out banks/imported",
     )
     verb.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="AdapterHub folders")
-    _file(verb, "--out", "folder to write", metavar="DIR", required=True)
-    verb = _verb(
+    add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
+    verb = add_verb(
         group,
         "export",
         "Write one adapter of a bank as a folder that AdapterHub loads.",
@@ -300,7 +361,7 @@ def _add_bank(verbs: Verbs) -> None:
     verb.add_argument("--name", required=True, help="name of the adapter")
     verb.add_argument("--model-name", required=True, help="encoder that it belongs to")
     verb.add_argument("--model-type", default="bert", help="its family (default: %(default)s)")
-    _file(verb, "--out", "folder to write", metavar="FOLDER", required=True)
+    add_file(verb, "--out", "folder to write", metavar="FOLDER", required=True)
 
 
 def _bank_random(args: Args) -> None:
@@ -379,7 +440,7 @@ def _bank_text(bank: Any) -> str:
 
 
 def _add_train(verbs: Verbs) -> None:
-    verb = _verb(
+    verb = add_verb(
         verbs,
         "train",
         "Train all seeds of a job and write their records; goes on from a checkpoint.",
@@ -389,11 +450,16 @@ def _add_train(verbs: Verbs) -> None:
         "--out results/quick/records/$J --tuning results/quick/tuning/$J.json "
         "--work results/quick/work/$J",
     )
-    _file(verb, "--job", "job file, from xpeft cells", required=True)
-    _file(verb, "--data", "prepared folder, from xpeft data", metavar="DIR", required=True)
-    _file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
-    _file(verb, "--tuning", "file for what tuning tried and chose", required=True)
-    _file(verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True)
+    add_file(verb, "--job", "job file, from xpeft cells", required=True)
+    add_file(verb, "--data", "prepared folder, from xpeft data", metavar="DIR", required=True)
+    add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
+    add_file(verb, "--tuning", "file for what tuning tried and chose", required=True)
+    add_file(verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True)
+    add_device(verb)
+
+
+def add_device(verb: argparse.ArgumentParser) -> None:
+    """Arguments of the verbs that train."""
     verb.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -405,12 +471,13 @@ def _add_train(verbs: Verbs) -> None:
     )
 
 
-def _train(args: Args) -> int:
+def run_training(args: Args, job: Any, run: Callable[..., None]) -> int:
+    """Call `run(job, device=, threads=)` in a process that is set up for it.
+
+    SIGTERM ends it with a checkpoint, from which the same command goes on.
+    """
     import logging
 
-    from xpeft.job import Job
-
-    job = Job.read(args.job)
     threads = args.threads if args.threads is not None else job.threads
     if threads < 1:
         raise ConfigError(f"--threads: found {threads}, expected at least 1")
@@ -420,25 +487,29 @@ def _train(args: Args) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
-    from xpeft.trainer import Interrupted, train_job
+    from xpeft.fitting import Interrupted
 
     try:
-        train_job(
-            job,
-            args.data,
-            args.out,
-            args.tuning,
-            args.work,
-            device=_device(args.device),
-            threads=threads,
-        )
+        run(job, device=device_of(args.device), threads=threads)
     except Interrupted:
         _say(f"ended by SIGTERM; the same command goes on from {args.work}")
         return TERMINATED
     return 0
 
 
-def _device(name: str) -> str:
+def _train(args: Args) -> int:
+    from xpeft.job import Job
+
+    def run(job: Job, **options: Any) -> None:
+        from xpeft.trainer import train_job
+
+        train_job(job, args.data, args.out, args.tuning, args.work, **options)
+
+    return run_training(args, Job.read(args.job), run)
+
+
+def device_of(name: str) -> str:
+    """The device that a choice of --device means."""
     if name != "auto":
         return name
     import torch
@@ -450,7 +521,7 @@ def _device(name: str) -> str:
 
 
 def _add_ledger(verbs: Verbs) -> None:
-    verb = _verb(
+    verb = add_verb(
         verbs,
         "ledger",
         "Count the bytes of a profile, by formula and from files.",
@@ -466,7 +537,7 @@ def _add_ledger(verbs: Verbs) -> None:
     verb.add_argument("--classes", type=int, default=15, help="of a head (default: 15)")
     verb.add_argument("--reduction", type=int, default=16, help="d / b (default: 16)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    _file(verb, "--out", "write the JSON to a file, and print only what --json asks for")
+    add_file(verb, "--out", "write the JSON to a file, and print only what --json asks for")
 
 
 def _ledger(args: Args) -> None:
@@ -494,17 +565,19 @@ def _ledger(args: Args) -> None:
 
 
 def _add_summary(verbs: Verbs) -> None:
-    verb = _verb(
+    verb = add_verb(
         verbs,
         "summary",
         "Merge the records of a tier into one file, with statistics.",
         _summary,
         "xpeft summary --records results/small/records --out results/small/summary.json",
     )
-    _file(verb, "--records", "folder of the records", metavar="DIR", required=True)
-    _file(verb, "--tuning", "folder of the tuning files (default: beside --records)", metavar="DIR")
-    _file(verb, "--cells", "index of the grid: its records must be there, others are left out")
-    _file(verb, "--out", "file to write", required=True)
+    add_file(verb, "--records", "folder of the records", metavar="DIR", required=True)
+    add_file(
+        verb, "--tuning", "folder of the tuning files (default: beside --records)", metavar="DIR"
+    )
+    add_file(verb, "--cells", "index of the grid: its records must be there, others are left out")
+    add_file(verb, "--out", "file to write", required=True)
 
 
 def _summary(args: Args) -> None:
@@ -514,7 +587,7 @@ def _summary(args: Args) -> None:
 
 
 def _add_claims(verbs: Verbs) -> None:
-    verb = _verb(
+    verb = add_verb(
         verbs,
         "claims",
         "Judge the claims against the records of a tier.",
@@ -522,10 +595,10 @@ def _add_claims(verbs: Verbs) -> None:
         "xpeft claims --summary results/small/summary.json --ledger results/small/ledger.json "
         "--out results/small/claims.json",
     )
-    _file(verb, "--summary", "from xpeft summary", required=True)
-    _file(verb, "--ledger", "from xpeft ledger; may be given several times", action="append")
-    _file(verb, "--claims", "claims as YAML (default: those of the package)")
-    _file(verb, "--out", "file to write", required=True)
+    add_file(verb, "--summary", "from xpeft summary", required=True)
+    add_file(verb, "--ledger", "from xpeft ledger; may be given several times", action="append")
+    add_file(verb, "--claims", "claims as YAML (default: those of the package)")
+    add_file(verb, "--out", "file to write", required=True)
 
 
 def _claims(args: Args) -> None:
@@ -536,7 +609,7 @@ def _claims(args: Args) -> None:
 
 def _drawn(verbs: Verbs, name: str, text: str, run: Run, out: str) -> None:
     """A verb that draws something from the summary, ledger and claims of a tier."""
-    verb = _verb(
+    verb = add_verb(
         verbs,
         name,
         text,
@@ -544,10 +617,10 @@ def _drawn(verbs: Verbs, name: str, text: str, run: Run, out: str) -> None:
         f"T=results/small; xpeft {name} --summary $T/summary.json --ledger $T/ledger.json "
         f"--claims $T/claims.json --out {out}",
     )
-    _file(verb, "--summary", "from xpeft summary", required=True)
-    _file(verb, "--ledger", "from xpeft ledger", required=True)
-    _file(verb, "--claims", "from xpeft claims", required=True)
-    _file(verb, "--out", "folder to write", metavar="DIR", required=True)
+    add_file(verb, "--summary", "from xpeft summary", required=True)
+    add_file(verb, "--ledger", "from xpeft ledger", required=True)
+    add_file(verb, "--claims", "from xpeft claims", required=True)
+    add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
 
 
 def _add_figures(verbs: Verbs) -> None:
@@ -573,14 +646,14 @@ def _tables(args: Args) -> None:
 
 
 def _add_report(verbs: Verbs) -> None:
-    verb = _verb(
+    verb = add_verb(
         verbs,
         "report",
         "Write the report of one or more tiers as one self-contained HTML file.",
         _report,
         "xpeft report --tier results/quick --tier results/small --out report/index.html",
     )
-    _file(
+    add_file(
         verb,
         "--tier",
         "folder with summary.json, ledger.json and claims.json; may be given several times",
@@ -588,15 +661,17 @@ def _add_report(verbs: Verbs) -> None:
         action="append",
         required=True,
     )
-    _file(verb, "--figures", "folder of the tiers' figures", metavar="DIR", default=Path("figures"))
-    _file(
+    add_file(
+        verb, "--figures", "folder of the tiers' figures", metavar="DIR", default=Path("figures")
+    )
+    add_file(
         verb,
         "--tables",
         "folder of the tiers' tables",
         metavar="DIR",
         default=Path("report/tables"),
     )
-    _file(verb, "--out", "file to write", required=True)
+    add_file(verb, "--out", "file to write", required=True)
 
 
 def _report(args: Args) -> None:
@@ -610,8 +685,8 @@ def _report(args: Args) -> None:
 
 
 def _add_config(verbs: Verbs) -> None:
-    group = _group(verbs, "config", "Check a config, show it in full, document its keys.")
-    verb = _verb(
+    group = add_group(verbs, "config", "Check a config, show it in full, document its keys.")
+    verb = add_verb(
         group,
         "validate",
         "Check configs against the schema and against themselves.",
@@ -619,7 +694,7 @@ def _add_config(verbs: Verbs) -> None:
         "xpeft config validate config/*.yaml",
     )
     verb.add_argument("configs", type=Path, nargs="+", metavar="FILE", help="configs, YAML files")
-    verb = _verb(
+    verb = add_verb(
         group,
         "show",
         "Print a config with all its defaults, as JSON.",
@@ -627,14 +702,14 @@ def _add_config(verbs: Verbs) -> None:
         "xpeft config show config/quick.yaml",
     )
     verb.add_argument("config", type=Path, metavar="FILE", help="config, a YAML file")
-    verb = _verb(
+    verb = add_verb(
         group,
         "docs",
         "Write configuration.md and cli.md, the generated part of the documentation.",
         _config_docs,
         "xpeft config docs --out docs",
     )
-    _file(verb, "--out", "folder to write to", metavar="DIR", required=True)
+    add_file(verb, "--out", "folder to write to", metavar="DIR", required=True)
 
 
 def _config_validate(args: Args) -> None:

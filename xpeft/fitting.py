@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from xpeft.batches import RowOrder, by_length
+from xpeft.batches import RowOrder, by_length, steps_in_epoch
 from xpeft.checkpoint import load_checkpoint, save_checkpoint
-from xpeft.encoder import Encoder, TokenTable
+from xpeft.encoder import Delta, Encoder, TokenTable
+from xpeft.job import TrainingSpec
 from xpeft.layers import linear_heads
 from xpeft.methods import Method, Parameters
 from xpeft.optimizer import ProfileAdamW, Schedule
@@ -42,6 +43,18 @@ class ProfileData:
     rows: npt.NDArray[np.int64]
     labels: npt.NDArray[np.generic]
     seed: int
+
+
+def schedule_of(spec: TrainingSpec, rows: int) -> Schedule:
+    """The schedule of a profile with so many rows: at least one step."""
+    return Schedule(
+        steps=max(1, round(spec.epochs * steps_in_epoch(rows, spec.batch_size))),
+        lr=spec.lr,
+        head_lr=spec.head_lr,
+        warmup=spec.warmup,
+        weight_decay=spec.weight_decay,
+        clip=spec.clip,
+    )
 
 
 class Features(Protocol):
@@ -76,10 +89,22 @@ class EncodedFeatures:
 
 
 class FrozenFeatures:
-    """Features of a method that leaves the encoder as it is: computed once a text, then kept."""
+    """Features that training does not change: computed once a text, then kept.
 
-    def __init__(self, encoder: Encoder, batch_size: int = 64) -> None:
+    Those of the plain encoder, or of an encoder with one adapter that is the same for all.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        method: Method | None = None,
+        parameters: Parameters | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        """`method` and its `parameters` [1, ...] give the adapter; None for the plain encoder."""
         self.encoder = encoder
+        self.method = method
+        self.parameters = parameters or {}
         self.batch_size = batch_size
         self._kept: list[tuple[TokenTable, Tensor]] = []
 
@@ -93,13 +118,19 @@ class FrozenFeatures:
                 return vectors[torch.from_numpy(rows)]
         vectors = torch.cat(
             [
-                self.encoder(tokens.batch(batch))
+                self.encoder(tokens.batch(batch), self._deltas(len(batch)))
                 for batch in by_length(tokens.lengths, self.batch_size)
             ]
         )
         order = np.concatenate(list(by_length(tokens.lengths, self.batch_size)))
         self._kept.append((tokens, vectors[torch.from_numpy(np.argsort(order))]))
         return self._kept[-1][1][torch.from_numpy(rows)]
+
+    def _deltas(self, count: int) -> Sequence[Delta] | None:
+        if self.method is None:
+            return None
+        owners = torch.zeros(count, dtype=torch.int64, device=self.encoder.device)
+        return self.method.deltas(self.parameters, owners)
 
 
 @dataclass
@@ -128,6 +159,7 @@ def fit(
     profiles: Sequence[ProfileData],
     schedules: Sequence[Schedule],
     *,
+    shared: Parameters | None = None,
     batch_size: int = 32,
     rows_at_once: int = 32,
     checkpoint: Path | None = None,
@@ -140,10 +172,13 @@ def fit(
 
     Args:
         features: how rows become vectors.
-        parameters: initial ones, name -> [P, ...], heads included; they are changed in place.
+        parameters: initial ones, name -> [P, ...], private heads included; they are changed in
+            place.
         tokens: the texts of all profiles.
         profiles: which rows are whose, P of them.
         schedules: their schedules, P of them.
+        shared: name -> [1, ...], what all profiles have in common and none trains, such as the
+            head or its weight.
         batch_size: rows a profile and step.
         rows_at_once: most rows of one pass, but at least one profile's batch.
         checkpoint: file to go on from and to write to; None for neither.
@@ -168,11 +203,11 @@ def fit(
         leaves = optimizer.leaves([p for p, _ in group])
         batches = [profiles[p].rows[rows] for p, rows in group]
         sizes = [len(rows) for rows in batches]
-        device = next(iter(leaves.values())).device
+        device = _device(leaves, shared)
         owners = torch.repeat_interleave(torch.arange(len(group)), torch.tensor(sizes)).to(device)
         rows = np.concatenate(batches)
         vectors = features(tokens, rows, owners, leaves)
-        logits = linear_heads(vectors, leaves["head.weight"], leaves["head.bias"], owners)
+        logits = _logits(vectors, leaves, shared, owners)
         labels = np.concatenate([profiles[p].labels[chosen] for p, chosen in group])
         values = row_losses(logits, torch.from_numpy(labels).to(device))
         means = [value.mean() for value in torch.split(values, sizes)]
@@ -206,17 +241,20 @@ def predict(
     parameters: Parameters,
     profile: int,
     tokens: TokenTable,
+    rows: npt.NDArray[np.int64] | None = None,
     *,
+    shared: Parameters | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """Outputs of one profile for all rows of a table: [R, C] on the CPU."""
+    """Outputs of one profile for rows of a table (None: all), in their order: [R, C] on the CPU."""
+    wanted = np.arange(len(tokens)) if rows is None else rows
     one = {name: value[profile : profile + 1] for name, value in parameters.items()}
     outputs = []
-    order = list(by_length(tokens.lengths, batch_size))
-    for rows in order:
-        owners = torch.zeros(len(rows), dtype=torch.int64, device=one["head.weight"].device)
-        vectors = features(tokens, rows, owners, one)
-        outputs.append(linear_heads(vectors, one["head.weight"], one["head.bias"], owners).cpu())
+    order = list(by_length(tokens.lengths[wanted], batch_size))
+    for batch in order:
+        owners = torch.zeros(len(batch), dtype=torch.int64, device=_device(one, shared))
+        vectors = features(tokens, wanted[batch], owners, one)
+        outputs.append(_logits(vectors, one, shared, owners).cpu())
     return torch.cat(outputs)[torch.from_numpy(np.argsort(np.concatenate(order)))]
 
 
@@ -251,6 +289,26 @@ def _groups(
                     group = []
                 group.append((p, rows))
             yield group
+
+
+def _logits(
+    vectors: Tensor, leaves: Parameters, shared: Parameters | None, owners: Tensor
+) -> Tensor:
+    """[B, d] vectors through each row's head, of which parts may be shared: [B, C]."""
+    count = len(next(iter(leaves.values()))) if leaves else 1
+
+    def of_profiles(name: str) -> Tensor:
+        private = leaves.get(name)
+        if private is not None:
+            return private
+        common = (shared or {})[name]
+        return common.expand(count, *common.shape[1:])
+
+    return linear_heads(vectors, of_profiles("head.weight"), of_profiles("head.bias"), owners)
+
+
+def _device(leaves: Parameters, shared: Parameters | None) -> torch.device:
+    return next(iter((*leaves.values(), *(shared or {}).values()))).device
 
 
 def row_losses(outputs: Tensor, labels: Tensor) -> Tensor:

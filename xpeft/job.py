@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 
 from xpeft.errors import ConfigError
 from xpeft.io import canonical_json, read_json
@@ -103,8 +103,42 @@ class TuningSpec:
     seed: int = 0
 
 
+class _Told:
+    """A dataclass that is read from, and written as, plain JSON."""
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        """Build it from plain JSON.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value has the wrong type.
+        """
+        return _build(cls, value, "job")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Read the file that `xpeft cells` wrote."""
+        return cls.from_dict(read_json(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plain JSON form: `from_dict(job.to_dict()) == job`."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))  # type: ignore[call-overload]
+        return plain
+
+    def config_hash(self) -> str:
+        """sha256 of all that decides a cell's result except its seed.
+
+        Seeds train together but do not influence each other, so adding one leaves the
+        hash, and with it the finished records, valid.
+        """
+        value = self.to_dict()
+        value.pop("seeds", None)
+        del value["training"]["checkpoint_seconds"]
+        return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
-class Job:
+class Job(_Told):
     """A task x method x bank with all its seeds, ready to run."""
 
     tier: str
@@ -120,35 +154,70 @@ class Job:
     threads: int = 1  # scores are byte-identical for the same number of threads
     variant: str = ""  # name of an ablation's change, empty for the main grid
 
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Job:
-        """Build a job from plain JSON.
 
-        Raises:
-            ConfigError: a key is unknown or missing, or a value has the wrong type.
-        """
-        return _build(cls, value, "job")
+@dataclass(frozen=True)
+class DonorJob(_Told):
+    """What the donors of a cohort leave to its targets, for each fold of the sheet.
 
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Job:
-        """Read a job file that `xpeft cells` wrote."""
-        return cls.from_dict(read_json(path))
+    First the base, trained on the rows of all donors as if they were one: a head on the plain
+    encoder, and an adapter with its head. Then, from the base adapter and with its head frozen,
+    an adapter a donor: the warm bank. `base_training` and `training` are theirs.
+    """
 
-    def to_dict(self) -> dict[str, Any]:
-        """The plain JSON form: `Job.from_dict(job.to_dict()) == job`."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+    tier: str
+    cohort: str
+    encoder: EncoderSpec
+    base_training: TrainingSpec
+    training: TrainingSpec
+    n: int = 100  # adapters of the warm bank: those of the donors with most rows; 0 for none
+    reduction: int = 16  # paper
+    max_train_rows: int | None = None  # rows a donor gives; None for all
+    seed: int = 0
+    threads: int = 1
 
-    def config_hash(self) -> str:
-        """sha256 of all that decides a cell's result except its seed.
 
-        Seeds train together but do not influence each other, so adding one leaves the
-        hash, and with it the finished records, valid.
-        """
-        value = self.to_dict()
-        del value["seeds"]
-        del value["training"]["checkpoint_seconds"]
-        return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+@dataclass(frozen=True)
+class CohortJob(_Told):
+    """A cohort x method x bank with all its seeds: one model for each target profile, or for all.
+
+    Attributes:
+        scope: `profile` trains each target on its own rows; `cohort` one model on the training
+            rows of everybody, donors and targets alike.
+        base: what of the donors it starts from: `none`, the `head` on the plain encoder, or the
+            `adapter` with its head (`x_peft` over a warm bank, whose adapters come from it).
+        head: `private` is trained for each profile; `shared` is the base's, frozen;
+            `shared+bias` is the base's with a trained bias for each profile.
+    """
+
+    tier: str
+    cohort: str
+    arm: str
+    seeds: tuple[int, ...]
+    encoder: EncoderSpec
+    method: MethodSpec
+    training: TrainingSpec
+    scope: Literal["profile", "cohort"] = "profile"
+    base: Literal["none", "head", "adapter"] = "none"
+    head: Literal["private", "shared", "shared+bias"] = "private"
+    bank: BankSpec | None = None
+    tuning: TuningSpec | None = None
+    max_train_rows: int | None = None  # rows of each profile; None for all
+    threads: int = 1
+    variant: str = ""
+
+
+AnyJob = Job | DonorJob | CohortJob
+
+
+def job_from_dict(value: dict[str, Any]) -> AnyJob:
+    """The job of any kind that plain JSON holds.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value has the wrong type.
+    """
+    if "base_training" in value:
+        return DonorJob.from_dict(value)
+    return CohortJob.from_dict(value) if "cohort" in value else Job.from_dict(value)
 
 
 T = TypeVar("T")

@@ -85,6 +85,16 @@ class Parts(TypedDict):
     total: int
 
 
+class Profiles(TypedDict):
+    """A cohort's targets, one entry each: who is who only by a hashed id."""
+
+    id: list[str]  # 16 hexadecimal digits
+    train: list[int]  # rows trained on
+    test: list[int]  # rows scored on
+    correct: list[int]  # of them, right
+    usual: list[int]  # of them, right by always saying the profile's most frequent training label
+
+
 class Result(TypedDict):
     """What the cell measured."""
 
@@ -103,6 +113,7 @@ class Result(TypedDict):
     bytes: Parts  # stored for the profile
     settings: dict[str, Any]  # epochs and rates, with what tuning chose
     state_sha256: str  # of the trained tensors
+    profiles: NotRequired[Profiles]  # of a cohort
 
 
 class Identity(TypedDict):
@@ -308,12 +319,30 @@ def _check_result(result: Result, where: str) -> None:
         _check_confusion(confusion, result, where)
         if result["constant"] != (len(set(result["predictions"])) == 1):
             raise _wrong(where, "result.constant", result["constant"], "what predictions say")
+    if "profiles" in result:
+        _check_profiles(result["profiles"], result, where)
     if len(result["loss"]["step"]) != len(result["loss"]["loss"]):
         raise RecordError(f"{where}: result.loss: found lists of different lengths, expected equal")
     for name, counts in (("parameters", result["parameters"]), ("bytes", result["bytes"])):
         total = sum(counts[part] for part in PARTS)  # type: ignore[literal-required]
         if counts["total"] != total:
             raise _wrong(where, f"result.{name}.total", counts["total"], f"{total}, the sum")
+
+
+def _check_profiles(profiles: Profiles, result: Result, where: str) -> None:
+    count = len(profiles["id"])
+    for name in ("train", "test", "correct", "usual"):
+        found: list[int] = profiles[name]
+        if len(found) != count:
+            raise _wrong(
+                where, f"result.profiles.{name}", f"{len(found)} values", f"{count}, one a profile"
+            )
+    if len(set(profiles["id"])) != count:
+        raise RecordError(f"{where}: result.profiles.id: found an id twice, expected each once")
+    if sum(profiles["test"]) != result["rows"]["validation"]:
+        raise _wrong(
+            where, "result.profiles.test", f"{sum(profiles['test'])} rows", "all validation rows"
+        )
 
 
 def _check_confusion(confusion: list[list[int]], result: Result, where: str) -> None:

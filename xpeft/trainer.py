@@ -9,18 +9,14 @@ A killed job goes on from its checkpoint in the work folder and gives the same `
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import itertools
 import logging
 import os
 import shutil
-import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +28,6 @@ from torch import Tensor
 
 from xpeft import records
 from xpeft.bank import Bank
-from xpeft.batches import steps_in_epoch
-from xpeft.codec import MaskFormat
 from xpeft.data.prepared import Prepared, Split, holdout, load_prepared
 from xpeft.encoder import Encoder, TokenTable, load_encoder
 from xpeft.errors import ConfigError
@@ -47,15 +41,16 @@ from xpeft.fitting import (
     fit,
     predict,
     row_losses,
+    schedule_of,
 )
 from xpeft.hashing import mix64
 from xpeft.io import canonical_json, read_json, write_json
 from xpeft.job import Job, TrainingSpec
-from xpeft.machine import peak_memory, processor_name, reset_peak_memory, set_determinism, versions
-from xpeft.methods import BankMasks, Method, init_head, make_bank, make_method, part_of
+from xpeft.machine import processor_name, set_determinism, versions
+from xpeft.methods import Method, init_head, make_bank, make_method
 from xpeft.metrics import compute
-from xpeft.optimizer import Schedule
-from xpeft.version import git_state
+from xpeft.running import Provenance, progress_bar, sigterm_flag
+from xpeft.stored import count_parts, state_digest, stored_bytes
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +85,7 @@ def train_job(
         Interrupted: SIGTERM came; a checkpoint was written.
     """
     run = _Run(job, Path(data_dir), Path(work_dir), device, threads or job.threads)
-    with _sigterm_flag() as stop:
+    with sigterm_flag() as stop:
         run.stop = stop
         settings = run.tune(Path(tuning_file))
         run.train(settings, Path(records_dir))
@@ -109,9 +104,7 @@ class _Run:
         self.threads = threads
         self.work = work_dir
         self.stop = threading.Event()
-        self.begun = time.monotonic()
-        self.git = git_state()  # of the code that runs, whatever is committed meanwhile
-        reset_peak_memory(device)
+        self.provenance = Provenance(device, threads)
         self.prepared: Prepared = load_prepared(data_dir)
         meta = self.prepared.meta
         if (meta.suite, meta.task) != (job.suite, job.task):
@@ -258,17 +251,7 @@ class _Run:
         labels = self.prepared.train.labels[rows]
         scale = _LabelScale.of(labels)
         profiles = [ProfileData(rows, scale.normalize(labels), seed) for seed in seeds]
-        schedules = [
-            Schedule(
-                steps=max(1, round(s.epochs * steps_in_epoch(len(rows), s.batch_size))),
-                lr=s.lr,
-                head_lr=s.head_lr,
-                warmup=s.warmup,
-                weight_decay=s.weight_decay,
-                clip=s.clip,
-            )
-            for s in specs
-        ]
+        schedules = [schedule_of(spec, len(rows)) for spec in specs]
         size = self.method.together or len(seeds)
         parts = []
         for start in range(0, len(seeds), size):
@@ -277,7 +260,7 @@ class _Run:
                 **self.method.init(seeds[few]),
                 **init_head(seeds[few], self.prepared.meta.num_outputs, self.encoder),
             }
-            with _progress_bar(f"{self.job.task} {self.job.arm} {phase}") as progress:
+            with progress_bar(f"{self.job.task} {self.job.arm} {phase}") as progress:
                 parts.append(
                     fit(
                         self.features,
@@ -353,29 +336,11 @@ class _Run:
             "predictions": values,
             "loss": {"step": ends[1:].tolist(), "loss": [float(f"{x:.6g}") for x in windows]},
             "steps": len(losses),
-            "parameters": _count_parts({name: value.numel() for name, value in one.items()}),
-            "bytes": _count_parts(self._stored_bytes(one)),
+            "parameters": count_parts({name: value.numel() for name, value in one.items()}),
+            "bytes": count_parts(stored_bytes(self.method, one)),
             "settings": shown,
-            "state_sha256": _digest(one),
+            "state_sha256": state_digest(one),
         }
-
-    def _stored_bytes(self, one: dict[str, Tensor]) -> dict[str, int]:
-        """Bytes that a profile's file must hold, by parameter: mask codes, all else as float32."""
-        stored = {name: 4 * value.numel() for name, value in one.items()}
-        method = self.method
-        if isinstance(method, BankMasks):
-            spec, bank = method.spec, method.bank
-            masks = {name: one[name] for name in method.sides}
-            if spec.mask == "hard":
-                code = MaskFormat("bits", bank.layers, bank.n, k=spec.k, sides=spec.sides)
-                masks = {name: method.selected(scores) for name, scores in masks.items()}
-            else:
-                code = MaskFormat("soft32", bank.layers, bank.n, sides=spec.sides)
-            arrays = {name: value.float().numpy() for name, value in masks.items()}
-            size = len(code.encode(arrays.get("mask_a"), arrays.get("mask_b")))
-            for name in masks:
-                stored[name] = size // len(masks)
-        return stored
 
     def _encoder_share(self, fitted: Fitted) -> float | None:
         """Time that the bare encoder's forward and backward would take, over the time taken.
@@ -405,24 +370,14 @@ class _Run:
         }
 
     def _run_json(self, fitted: Fitted | None, share: float | None) -> dict[str, Any]:
-        rate = fitted.rows / fitted.seconds if fitted and fitted.seconds > 0 else 0.0
-        return {
-            "wall_seconds": round(time.monotonic() - self.begun, 3),
-            "rows_per_second": round(rate, 2),
-            "encoder_share": None if share is None else round(share, 4),
-            "peak_memory_bytes": peak_memory(self.device),
-            "device": self.device,
-            "processor": processor_name(self.device),
-            "threads": self.threads,
-            "dtype": str(self.encoder.dtype).removeprefix("torch."),
-            "versions": versions(),
-            "git": self.git,
-            "config_sha256": self.job.config_hash(),
-            "data_sha256": {**self.prepared.meta.sha256, **self.prepared.meta.files},
-            "encoder": {"name": self.encoder.name, "sha256": self.encoder.digest},
-            "bank_sha256": None if self.bank is None else self.bank.digest,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
+        return self.provenance.to_dict(
+            self.encoder,
+            config_sha256=self.job.config_hash(),
+            data_sha256={**self.prepared.meta.sha256, **self.prepared.meta.files},
+            bank_sha256=None if self.bank is None else self.bank.digest,
+            rows_per_second=fitted.rows / fitted.seconds if fitted and fitted.seconds > 0 else 0.0,
+            encoder_share=share,
+        )
 
     def _tuning_json(
         self, results: list[dict[str, Any]], chosen: int | None, split: str
@@ -500,22 +455,6 @@ def _merge(parts: Sequence[Fitted]) -> Fitted:
     )
 
 
-def _count_parts(counts: dict[str, int]) -> dict[str, int]:
-    parts = dict.fromkeys(records.PARTS, 0)
-    for name, count in counts.items():
-        parts[part_of(name)] += count
-    return {**parts, "total": sum(parts.values())}
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    total = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        header = canonical_json([name, str(tensor.dtype), list(tensor.shape)])
-        total.update(header.encode())
-        total.update(tensor.contiguous().numpy().tobytes())
-    return total.hexdigest()
-
-
 def _bare_encoder(encoder: Encoder, tokens: TokenTable, rows: int) -> tuple[float, int]:
     """Seconds and padded tokens of the encoder's own forward and backward on typical batches."""
     order = np.argsort(tokens.lengths, kind="stable")
@@ -535,46 +474,6 @@ def _bare_encoder(encoder: Encoder, tokens: TokenTable, rows: int) -> tuple[floa
             seconds += time.perf_counter() - begun
             count += batch.ids.numel()
     return seconds, count
-
-
-@contextlib.contextmanager
-def _sigterm_flag() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that training ends with a checkpoint."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _progress_bar(name: str) -> Iterator[Any]:
-    """A bar on a terminal; elsewhere a line every ten per cent or half a minute."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(desc=name, unit="step", leave=False) as bar:
-
-            def show(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            yield show
-        return
-    begun = last = time.monotonic()
-
-    def line(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= 30 or done == total:
-            log.info("%s: step %d of %d, %.0f s", name, done, total, now - begun)
-            last = now
-
-    yield line
 
 
 __all__ = ["Interrupted", "train_job"]

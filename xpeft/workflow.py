@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xpeft.cells import job_index, job_name, job_text, make_jobs, record_paths
+from xpeft.cohorts.grid import CohortGrid, make_cohort_grid, needs_donors
 from xpeft.config import Config, resolve_config
 from xpeft.errors import DataError
 from xpeft.io import canonical_json
@@ -29,11 +30,13 @@ class Plan:
     Attributes:
         config: the resolved config.
         jobs: all jobs, by name `<suite>/<task>/<arm>`.
+        grid: donor and cohort jobs.
         evidence: name and record files of the tier that is shown beside this run; None if none.
     """
 
     config: Config
     jobs: dict[str, Job]
+    grid: CohortGrid
     evidence: tuple[str, list[str]] | None
 
     @classmethod
@@ -45,7 +48,7 @@ class Plan:
         """
         resolved = resolve_config(config, where)
         jobs = {job_name(job): job for job in make_jobs(resolved, where)}
-        return cls(resolved, jobs, _evidence(resolved))
+        return cls(resolved, jobs, make_cohort_grid(resolved, where), _evidence(resolved))
 
     @property
     def tier(self) -> str:
@@ -70,7 +73,11 @@ class Plan:
     @property
     def index(self) -> str:
         """The grid in short, as JSON; see `xpeft.cells.job_index`."""
-        return canonical_json(job_index(self.jobs.values()))
+        return canonical_json(self._index)
+
+    @property
+    def _index(self) -> dict[str, list[int]]:
+        return job_index([*self.jobs.values(), *self.grid.jobs.values()])
 
     @property
     def gpus(self) -> int:
@@ -79,7 +86,12 @@ class Plan:
 
     def job_text(self, wildcards: Any) -> str:
         """The job file of the wildcards suite, task and arm."""
-        return job_text(self.jobs[f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"]).rstrip()
+        name = f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"
+        if wildcards.suite == "donors":
+            return job_text(self.grid.donors[wildcards.task]).rstrip()
+        if wildcards.suite == "profiles":
+            return job_text(self.grid.jobs[name]).rstrip()
+        return job_text(self.jobs[name]).rstrip()
 
     def data_files(self, wildcards: Any) -> list[str]:
         """The local files that a task is prepared from; none for the other sources.
@@ -114,6 +126,46 @@ class Plan:
             words += ["--max-train-rows", f"{limit}"]
         return shlex.join(words)
 
+    def cohort_files(self, wildcards: Any) -> list[str]:
+        """The local files that a cohort is prepared from; none for the embedded one."""
+        if self.config["data"]["source"] != "local":
+            return []
+        from xpeft.data.cohort_specs import get_cohort
+
+        root = Path(self.config["data"]["path"])
+        paths = [root / name for name in get_cohort(wildcards.cohort).files]
+        return [str(path) for path in paths if path.is_file()]
+
+    def cohort_arguments(self, wildcards: Any) -> str:
+        """Arguments of `xpeft data` for a cohort, quoted for the shell."""
+        data, cohorts = self.config["data"], self.config["cohorts"]
+        words = ["--task", f"profiles/{wildcards.cohort}", "--source", data["source"]]
+        words += ["--folds", str(cohorts["folds"])]
+        if data["source"] == "local":
+            words += ["--path", data["path"]]
+        if data["source"] == "embedded":
+            words += ["--authors", str(cohorts["authors"])]
+        return shlex.join(words)
+
+    def donors(self, wildcards: Any) -> list[str]:
+        """The folders of donors that a cohort job needs: of its part's fold, or of the first."""
+        job = self.grid.jobs[f"profiles/{wildcards.cohort}/{wildcards.arm}"]
+        if not needs_donors(job):
+            return []
+        fold = getattr(wildcards, "part", "0").split("-")[0]
+        return [f"{self.root}/donors/{wildcards.cohort}/fold{fold}"]
+
+    def parts(self, wildcards: Any) -> list[str]:
+        """The files of all parts of a cohort job."""
+        job = self.grid.jobs[f"profiles/{wildcards.cohort}/{wildcards.arm}"]
+        folder = f"{self.root}/parts/profiles/{wildcards.cohort}/{wildcards.arm}"
+        return [f"{folder}/{part.replace('/', '-')}.json" for part in self.grid.parts_of(job)]
+
+    @property
+    def cohort_seeds(self) -> list[int]:
+        """Seeds of the cohort jobs."""
+        return list((self.config["cohorts"] or {"seeds": []})["seeds"])
+
     @property
     def ledger_arguments(self) -> str:
         """Arguments of `xpeft ledger`, quoted for the shell."""
@@ -124,7 +176,7 @@ class Plan:
         """The record files of a tier."""
         if self.evidence is not None and tier == self.evidence[0]:
             return self.evidence[1]
-        paths = record_paths(f"{self.root}/records", job_index(self.jobs.values()))
+        paths = record_paths(f"{self.root}/records", self._index)
         return [path.as_posix() for path in paths]
 
     def summary_inputs(self, wildcards: Any) -> list[str]:

@@ -12,6 +12,8 @@ rule train:
             seed=PLAN.config["seeds"],
         ),
         tuning=f"{PLAN.root}/tuning/{{suite}}/{{task}}/{{arm}}.json",
+    wildcard_constraints:
+        suite="(?!profiles/)[^/]+",  # see cohorts.smk
     log:
         f"{PLAN.root}/logs/train/{{suite}}/{{task}}/{{arm}}.log",
     benchmark:
