@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
         description="Profiles as masks over a frozen bank of adapters (X-PEFT).",
         epilog="xpeft VERB --help shows an example of each verb. To run a whole tier: make report",
     )
-    from xpeft import cli_cohort
+    from xpeft import cli_cohort, cli_profiles
 
     top.add_argument("--version", action=_Version, nargs=0, help="version and git state, then exit")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
         _add_bank,
         _add_train,
         cli_cohort.add,
+        cli_profiles.add,
         _add_ledger,
         _add_summary,
         _add_claims,

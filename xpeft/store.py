@@ -228,6 +228,11 @@ class ProfileStore:
     # -------------------------------------------------------------------------------- read
 
     @property
+    def digest(self) -> str:
+        """sha256 over the header, format and shared head, in hexadecimal."""
+        return self._checksums.digest.hex()
+
+    @property
     def generation(self) -> int:
         """A number that rises with every change of the store, by any process."""
         with self._file.read(whole=False) as connection:
