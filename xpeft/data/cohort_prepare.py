@@ -70,9 +70,9 @@ def prepare_cohort(
     if sheet is not None and not (folds is None and seed is None):
         raise ConfigError("sheet: found a number of folds or a seed too, expected the sheet alone")
     reading = _read(spec, source)
-    if reading.folds is not None and folds is not None:
+    if reading.folds is not None and folds not in (None, FOLDS):
         raise ConfigError(
-            f"folds: found {folds}, expected none: {spec.name} says itself who is a target"
+            f"folds: found {folds}, expected none or 2: {spec.name} says itself who is a target"
         )
     left_out = Counter(reading.left_out)
     rows = _apart(_divide(spec, _once(reading.judgements, left_out)), left_out)

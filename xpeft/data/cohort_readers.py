@@ -200,6 +200,17 @@ def read_bylines(spec: CohortSpec, root: Path) -> Reading:
     return Reading(judgements, f"local {', '.join(files)}", files, left_out)
 
 
+def cohort_files(spec: CohortSpec, root: Path) -> list[Path]:
+    """The files that a cohort is read from; none for the embedded one.
+
+    Raises:
+        DataError: a file is missing, or there is more than one of a name.
+    """
+    return [
+        root / name if name.endswith(".json") else find_table(root / name) for name in spec.files
+    ]
+
+
 def check_text(where: str, column: str, value: Any) -> str:
     """The value, if it is a text that UTF-8 can hold; else a DataError."""
     if not isinstance(value, str):
@@ -226,8 +237,7 @@ def show(value: Any) -> str:
 
 def _rows(spec: CohortSpec, root: Path, columns: Columns, files: dict[str, str]) -> Iterator[Row]:
     """The rows of all files of a cohort; fills `files` with the hash of each."""
-    for stem in spec.files:
-        path = find_table(root / stem)
+    for path in cohort_files(spec, root):
         table, numbers, unit = read_table(path, columns)
         files[path.relative_to(root).as_posix()] = sha256_file(path)
         for index, number in enumerate(numbers):

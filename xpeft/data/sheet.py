@@ -278,7 +278,7 @@ def _row(where: str, cells: list[str]) -> SheetRow:
     values: dict[str, Any] = {}
     for name, cell in zip(COLUMNS, cells, strict=True):
         pattern, expected, convert = _FORMS[name]
-        if not re.fullmatch(pattern, cell):
+        if not re.fullmatch(pattern, cell, re.ASCII):
             raise DataError(f"{where}: column {name!r}: found {cell!r}, expected {expected}")
         values[name] = convert(cell)
     return SheetRow(**values)
