@@ -152,3 +152,46 @@ def test_holm_by_hand() -> None:
         "c": pytest.approx(0.06),
     }
     assert stats.holm({}) == {}
+
+
+def test_profiles_and_seeds_both_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    people = rng.normal(0.03, 0.1, size=60)
+    runs = rng.normal(0.0, 0.02, size=5)
+    left = 0.7 + people[None, :] + runs[:, None]
+    right = np.full((5, 60), 0.7)
+    found = stats.paired_profiles({"c": left}, {"c": right})
+    assert found is not None and found.error is not None
+    expected = math.sqrt(people.var(ddof=1) / 60 + runs.var(ddof=1) / 5)
+    assert found.error == pytest.approx(expected)
+    assert found.mean == pytest.approx(people.mean() + runs.mean())
+    assert found.low is not None and found.low < found.mean
+    one = stats.paired_profiles({"c": left[:1]}, {"c": right[:1]})
+    assert one is not None and one.error == pytest.approx(people.std(ddof=1) / math.sqrt(60))
+    assert one.df == pytest.approx(59)
+
+
+def test_profile_differences_without_spread_or_company() -> None:
+    same = {"c": np.full((3, 4), 0.5)}
+    found = stats.paired_profiles(same, same)
+    assert found is not None and (found.mean, found.low, found.error) == (0.0, None, None)
+    assert stats.paired_profiles(same, {"d": np.zeros((3, 4))}) is None
+
+
+def test_a_spread_over_profiles_counts_wins_and_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(1)
+    left = rng.random((5, 40))
+    right = left - 0.05
+    right[:, :10] = left[:, :10]
+    right[:, 10:15] += 0.2
+    found = stats.over_profiles(left, right)
+    assert (found.wins, found.ties, found.losses) == (25, 10, 5)
+    assert found.mean == pytest.approx((25 * 0.05 - 5 * 0.15) / 40)
+    assert found.low is not None and found.high is not None
+    assert found.low < found.mean < found.high
+    from scipy.stats import wilcoxon
+
+    gaps = np.repeat([0.05, 0.0, -0.15], [25, 10, 5])
+    assert found.p_value == pytest.approx(wilcoxon(gaps).pvalue)
+    nothing = stats.over_profiles(left, left)
+    assert (nothing.low, nothing.p_value, nothing.ties) == (None, None, 40)

@@ -8,6 +8,9 @@ tier's summary and ledgers and returns a verdict for each claim:
     inconclusive     evidence is there, and decides neither way
     no evidence yet  nothing to judge
 
+Comparisons on cohorts are paired by profile too and take the profiles of the headline, those whose
+training rows are not nearly all alike; their interval is over profiles and seeds.
+
 Comparisons of scores are decided by the two-sided 95 % interval over seeds of the paired
 difference, mean over tasks (`xpeft.stats.paired`): supported where it lies wholly above the bound,
 contradicted where it lies wholly below. The bound is 0, or -margin. Counted ratios are exact.
@@ -22,6 +25,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpeft import stats
 from xpeft.errors import ConfigError
 from xpeft.io import read_json, write_json
@@ -31,6 +36,7 @@ from xpeft.report.summary import (
     read_summary,
     scores_by_seed,
     task_name,
+    varied,
 )
 from xpeft.report.words import counted, signed, task_title, times
 
@@ -224,7 +230,7 @@ def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None
     margin = (claim.get("margin") or 0.0) / 100
     left_out = _nothing_learned(left, right, alone=claim.get("sensitive", False))
     right = [arm for arm in right if task_name(arm) not in left_out]
-    difference = stats.paired(_scores(left), _scores(right))
+    difference = _difference(left, right)
     if difference is None:
         return None
     test = stats.against(difference, -margin)
@@ -233,33 +239,32 @@ def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None
     names = [task["task"] for task in tasks]
     return {
         "verdict": verdict,
-        "sentence": _score_sentence(difference, verdict, margin, tasks, left_out),
+        "sentence": _score_sentence(difference, verdict, margin, tasks, left_out, _over(left)),
         "effect": 100 * difference.mean,
         "unit": "points",
         "bound": -100 * margin if margin else 0.0,
-        "interval": _interval(difference),
+        "interval": _interval(difference, _over(left)),
         "p_value": test and test.p_above,
         "tasks": tasks,
         "left_out": left_out,
-        "seeds": sorted({seed for seeds in difference.seeds.values() for seed in seeds}),
+        "seeds": sorted({seed for arm, _ in _shared(left, right) for seed in arm["seeds"]}),
     } | _evidence(left, right, names)
 
 
 def _by_task(left: list[Arm], right: list[Arm], margin: float) -> list[Json]:
     """The same test on each task, with Holm's correction over the tasks."""
-    one, other = _scores(left), _scores(right)
     found: dict[str, tuple[stats.Difference, stats.Test | None]] = {}
-    for task in one:
-        difference = stats.paired({task: one[task]}, other)
+    for arm in left:
+        difference = _difference([arm], right)
         if difference is not None:
-            found[task] = (difference, stats.against(difference, -margin))
+            found[task_name(arm)] = (difference, stats.against(difference, -margin))
     above = stats.holm({task: test.p_above for task, (_, test) in found.items() if test})
     below = stats.holm({task: test.p_below for task, (_, test) in found.items() if test})
     return [
         {
             "task": task,
             "effect": 100 * difference.mean,
-            "interval": _interval(difference),
+            "interval": _interval(difference, _over(left)),
             "p_value": above.get(task),
             "verdict": _verdict(stats.Test(above[task], below[task]) if test else None),
         }
@@ -275,14 +280,35 @@ def _verdict(test: stats.Test | None) -> str:
     return CONTRADICTED if test.p_below < stats.ALPHA else INCONCLUSIVE
 
 
-def _interval(difference: stats.Difference) -> Json | None:
+def _difference(left: list[Arm], right: list[Arm]) -> stats.Difference | None:
+    """Paired by seed; of cohorts by profile and seed, over the profiles of the headline."""
+    if _over(left) == "seeds":
+        return stats.paired(_scores(left), _scores(right))
+    scores: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for one, other in _shared(left, right):
+        seeds = sorted(set(one["seeds"]) & set(other["seeds"]))
+        kept = varied(one["profiles"])
+        if not seeds or not kept or one["profiles"]["id"] != other["profiles"]["id"]:
+            continue
+        for side, arm in zip(scores, (one, other), strict=True):
+            rows = [arm["profiles"]["accuracy"][arm["seeds"].index(seed)] for seed in seeds]
+            side[task_name(arm)] = np.array(rows)[:, kept]
+    return stats.paired_profiles(*scores)
+
+
+def _over(arms: list[Arm]) -> str:
+    """What an interval of these arms is over."""
+    return "profiles and seeds" if all(arm.get("profiles") for arm in arms) else "seeds"
+
+
+def _interval(difference: stats.Difference, over: str) -> Json | None:
     if difference.low is None or difference.high is None:
         return None
     return {
         "low": 100 * difference.low,
         "high": 100 * difference.high,
         "level": stats.LEVEL,
-        "over": "seeds",
+        "over": over,
     }
 
 
@@ -309,15 +335,16 @@ def _score_sentence(
     margin: float,
     tasks: list[Json],
     left_out: list[str],
+    over: str,
 ) -> str:
     words = f"{signed(100 * difference.mean)} points over {counted(len(tasks), 'task')}"
     if difference.low is None or difference.high is None:
         words += (
-            "; the spread over seeds is unknown (one seed, or all alike), so nothing is concluded"
+            f"; the spread over {over} is unknown (one seed, or all alike), so nothing is concluded"
         )
     else:
         words += (
-            f" (95 % interval over seeds {signed(100 * difference.low)} to "
+            f" (95 % interval over {over} {signed(100 * difference.low)} to "
             f"{signed(100 * difference.high)})"
         )
         bound = f"the bound of {signed(-100 * margin)}" if margin else "zero"

@@ -93,6 +93,9 @@ class Profiles(TypedDict):
     test: list[int]  # rows scored on
     correct: list[int]  # of them, right
     usual: list[int]  # of them, right by always saying the profile's most frequent training label
+    top: list[str]  # that label
+    top_share: list[float]  # its share of the training rows
+    masks: NotRequired[list[str]]  # bit sets of hard masks as hexadecimal digits, one seed only
 
 
 class Result(TypedDict):
@@ -331,8 +334,10 @@ def _check_result(result: Result, where: str) -> None:
 
 def _check_profiles(profiles: Profiles, result: Result, where: str) -> None:
     count = len(profiles["id"])
-    for name in ("train", "test", "correct", "usual"):
-        found: list[int] = profiles[name]
+    for name in ("train", "test", "correct", "usual", "top", "top_share", "masks"):
+        if name == "masks" and name not in profiles:
+            continue
+        found: list[Any] = profiles[name]
         if len(found) != count:
             raise _wrong(
                 where, f"result.profiles.{name}", f"{len(found)} values", f"{count}, one a profile"

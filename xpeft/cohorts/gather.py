@@ -46,9 +46,8 @@ def gather(
     cohort = load_cohort(data_dir)
     found = [_read(path, job) for path in parts]
     names = [name for part in found for name in part["profiles"]]
-    wanted = sorted(
-        f"{cohort.sheet[t].profile:016x}" for f in cohort.folds for t in cohort.targets(f)
-    )
+    targets = [int(target) for fold in cohort.folds for target in cohort.targets(fold)]
+    wanted = sorted(f"{cohort.sheet[target].profile:016x}" for target in targets)
     if sorted(names) != wanted:
         raise RecordError(
             f"{records_dir}: found parts with {len(names)} targets ({len(set(names))} different), "
@@ -63,6 +62,8 @@ def gather(
         return ordered([value for part in found for value in part[field]])
 
     labels, train, usual = joined("labels"), joined("train"), joined("usual")
+    lines = {cohort.sheet[target].profile: cohort.sheet[target] for target in targets}
+    sheet = [lines[int(name, 16)] for name in wanted]
     classes = len(cohort.meta.labels)
     truth = np.concatenate([np.asarray(of, dtype=np.int64) for of in labels])
     constant = [
@@ -104,11 +105,19 @@ def gather(
                     "test": [len(of) for of in labels],
                     "correct": _correct(predicted, labels),
                     "usual": _correct(constant, labels),
+                    "top": [line.top_label for line in sheet],
+                    "top_share": [line.top_share for line in sheet],
+                    **({"masks": joined("masks")} if _first(job, seed, found) else {}),
                 },
             },
             "run": _run([part["run"] for part in found]),
         }
         records.write_record(Path(records_dir, f"seed{seed}.json"), record)
+
+
+def _first(job: CohortJob, seed: int, parts: list[dict[str, Any]]) -> bool:
+    """Whether a seed's record holds the masks: that of the first seed, if masks are hard."""
+    return seed == job.seeds[0] and all("masks" in part for part in parts)
 
 
 def _read(path: str | os.PathLike[str], job: CohortJob) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from xpeft.bank import Bank
+from xpeft.codec import MaskFormat
 from xpeft.cohorts.donors import Base, load_base
 from xpeft.cohorts.inputs import Inputs, capped, load_inputs, profile_seed
 from xpeft.data.cohort import Cohort
@@ -41,7 +42,7 @@ from xpeft.fitting import (
 from xpeft.hashing import mix64
 from xpeft.io import read_json, write_json
 from xpeft.job import CohortJob, TrainingSpec
-from xpeft.methods import Method, SingleAdapter, init_head, make_bank, make_method
+from xpeft.methods import BankMasks, Method, SingleAdapter, init_head, make_bank, make_method
 from xpeft.running import progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
 
@@ -404,6 +405,7 @@ def _train(
         "usual": [_usual(cohort.label[cohort.train_rows(t)]) for t in targets],
         "labels": [cohort.label[cohort.test_rows(t)].tolist() for t in targets],
         "predictions": predictions,
+        **_mask_codes(arm, fitted, len(targets)),
         "state_sha256": digests,
         "losses": {
             str(seed): _curve(fitted.losses[number * size : (number + 1) * size])
@@ -458,6 +460,23 @@ def _targets(cohort: Cohort, part: str) -> list[int]:
     if not targets:
         raise ConfigError(f"part {part}: found no targets; use fewer parts a fold")
     return targets
+
+
+def _mask_codes(arm: _Arm, fitted: Fitted, count: int) -> dict[str, list[str]]:
+    """The bit sets of the first seed's hard masks, as hexadecimal digits."""
+    method = arm.method
+    if not isinstance(method, BankMasks) or method.spec.mask != "hard":
+        return {}
+    form = MaskFormat(
+        "bits", method.bank.layers, method.bank.n, k=method.spec.k, sides=method.spec.sides
+    )
+    masks = [
+        method.selected(fitted.parameters[name][:count]).cpu().numpy()
+        if name in method.sides
+        else None
+        for name in ("mask_a", "mask_b")
+    ]
+    return {"masks": [code.tobytes().hex() for code in form.encode_many(*masks)]}
 
 
 def _curve(losses: Sequence[npt.NDArray[np.float64]]) -> list[float]:

@@ -30,6 +30,12 @@ YARDSTICKS = ("single_adapter", "head_only")
 """Methods that the others are compared with on each task."""
 
 _IDENTITY = ("suite", "task", "arm", "method", "mask", "bank", "n", "k", "variant")
+_COHORT_IDENTITY = ("scope", "base", "head")
+"""What else tells the arms of a cohort apart; None for tasks."""
+
+VARIED = 0.9
+"""A profile whose most frequent training label has a smaller share counts in the headline."""
+
 _METHODS = ("head_only", "single_adapter", "x_peft", "full")
 _MASKS = (None, "soft", "hard")
 
@@ -157,8 +163,10 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
         stats.over_examples(result["confusion"], metric) if result["confusion"] else None
         for result in results
     ]
+    settings = results[0]["settings"]
     return {
         **{field: first["cell"].get(field) for field in _IDENTITY},
+        **{field: settings.get(field) for field in _COHORT_IDENTITY},
         "metric": metric,
         "seeds": [record["cell"]["seed"] for record in records],
         "scores": scores,
@@ -176,9 +184,39 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
         "constant": [r["cell"]["seed"] for r in records if r["result"]["constant"]],
         "parameters": results[0]["parameters"],
         "bytes": results[0]["bytes"],
-        "settings": results[0]["settings"],
+        "settings": settings,
         "steps": results[0]["steps"],
+        "profiles": _profiles(results, paths),
     }
+
+
+def _profiles(results: list[Any], paths: list[str]) -> dict[str, Any] | None:
+    """Of a cohort: who they are, and the accuracy of each with each seed, [seed][profile]."""
+    if "profiles" not in results[0]:
+        return None
+    first = results[0]["profiles"]
+    for path, result in zip(paths, results, strict=True):
+        if result["profiles"]["id"] != first["id"]:
+            raise RecordError(f"{path}: result.profiles.id: expected the profiles of {paths[0]}")
+    return {
+        **{name: first[name] for name in ("id", "train", "test", "top", "top_share")},
+        "accuracy": [
+            [
+                correct / count
+                for correct, count in zip(
+                    result["profiles"]["correct"], result["profiles"]["test"], strict=True
+                )
+            ]
+            for result in results
+        ],
+        "usual": [u / t for u, t in zip(first["usual"], first["test"], strict=True)],
+        "masks": next((r["profiles"]["masks"] for r in results if "masks" in r["profiles"]), None),
+    }
+
+
+def varied(profiles: dict[str, Any]) -> list[int]:
+    """Places of the profiles of a headline: those whose training rows are not nearly all alike."""
+    return [i for i, share in enumerate(profiles["top_share"]) if share < VARIED]
 
 
 def _order(arm: Arm) -> tuple[Any, ...]:
