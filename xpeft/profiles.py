@@ -249,7 +249,7 @@ class ProfileFormat:
                 )
             numbers = np.ascontiguousarray(value, dtype="<f4")
             _require_finite(name, numbers, profiles.ids)
-            parts.append(numbers.reshape(len(numbers), -1).view(np.uint8))
+            parts.append(numbers.reshape(len(numbers), int(np.prod(shape))).view(np.uint8))
         return np.concatenate(parts, axis=1)
 
     def decode(self, ids: Ids, payload: Bytes) -> Profiles:
