@@ -127,14 +127,20 @@ class Plan:
         return shlex.join(words)
 
     def cohort_files(self, wildcards: Any) -> list[str]:
-        """The local files that a cohort is prepared from; none for the embedded one."""
+        """The local files that a cohort is prepared from; none for the embedded one.
+
+        A missing file is left to `xpeft data` to report.
+        """
         if self.config["data"]["source"] != "local":
             return []
+        from xpeft.data.cohort_readers import cohort_files
         from xpeft.data.cohort_specs import get_cohort
 
         root = Path(self.config["data"]["path"])
-        paths = [root / name for name in get_cohort(wildcards.cohort).files]
-        return [str(path) for path in paths if path.is_file()]
+        try:
+            return [str(path) for path in cohort_files(get_cohort(wildcards.cohort), root)]
+        except DataError:
+            return []
 
     def cohort_arguments(self, wildcards: Any) -> str:
         """Arguments of `xpeft data` for a cohort, quoted for the shell."""
