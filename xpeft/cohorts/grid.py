@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpeft.config import Config
-from xpeft.errors import ConfigError
+from xpeft.data.cohort_specs import get_cohort
+from xpeft.errors import ConfigError, DataError
 from xpeft.job import CohortJob, DonorJob
 
 
@@ -36,7 +37,8 @@ class CohortGrid:
         """The parts of a job, as `xpeft cohort train --part` takes them."""
         if job.scope == "cohort":
             return ["all"]
-        return [f"{f}/{p}/{self.parts}" for f in range(self.folds) for p in range(self.parts)]
+        folds = get_cohort(job.cohort).target_folds or self.folds
+        return [f"{f}/{p}/{self.parts}" for f in range(folds) for p in range(self.parts)]
 
 
 def needs_donors(job: CohortJob) -> bool:
@@ -159,6 +161,10 @@ def _cohort_name(key: str, name: str) -> str:
     suite, _, cohort = name.partition("/")
     if suite != "profiles":
         raise ConfigError(f"{key}: found {name}, expected profiles/<name>")
+    try:
+        get_cohort(cohort)
+    except DataError as error:
+        raise ConfigError(f"{key}: {error}") from None
     return cohort
 
 

@@ -51,6 +51,7 @@ class CohortSpec:
         test_share: share of the texts (item) or of each author's texts (time) that are test rows.
         target_min_train, target_min_test: rows of each side that a target has at least.
         donor_min_train: training rows that a donor has at least.
+        target_folds: folds that have targets where the data set fixes them; None for all.
     """
 
     task: str
@@ -66,6 +67,7 @@ class CohortSpec:
     target_min_train: int = 10
     target_min_test: int = 5
     donor_min_train: int = 10
+    target_folds: int | None = None
 
     @property
     def name(self) -> str:
@@ -73,7 +75,7 @@ class CohortSpec:
         return f"profiles/{self.task}"
 
 
-def _lamp(task: str, note: str) -> CohortSpec:
+def _lamp(task: str, note: str, target_folds: int | None = None) -> CohortSpec:
     return CohortSpec(
         task=task,
         labels=NEWS_LABELS,
@@ -90,6 +92,7 @@ def _lamp(task: str, note: str) -> CohortSpec:
         # Published scores are over all questions, so every author of a dev question is a target.
         target_min_train=1,
         target_min_test=1,
+        target_folds=target_folds,
     )
 
 
@@ -131,7 +134,7 @@ _SPECS = (
         target_min_test=4,
         donor_min_train=8,
     ),
-    _lamp("lamp_news_user", "split by user"),
+    _lamp("lamp_news_user", "split by user", target_folds=1),
     _lamp("lamp_news_time", "split by time"),
     CohortSpec(
         task="embedded_authors",
