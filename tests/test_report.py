@@ -27,9 +27,10 @@ from xpeft.io import read_json, write_json
 from xpeft.records import record_path, write_record
 from xpeft.report import figures
 from xpeft.report.figures import FIGURES, write_figures
+from xpeft.report.forms import to_latex
 from xpeft.report.html import make_report, record_text, write_report
 from xpeft.report.summary import make_summary, read_summary, task_name, write_summary
-from xpeft.report.tables import TABLES, make_tables, to_latex, write_tables
+from xpeft.report.tables import TABLES, make_tables, write_tables
 from xpeft.report.words import p_value, score, signed, times
 
 REAL = ("glue/cola", "glue/sst2", "glue/stsb", "glue/wnli")

@@ -1,25 +1,17 @@
-"""The figures, each a function from plain data to a matplotlib figure.
+"""The figures of tasks, each a function from plain data to a matplotlib figure.
 
-They are drawn narrow, one column of a phone or of a paper, with type that stays legible there;
-only `scores` and `learning` have a wide form for files, with the same panels side by side.
-Colours are those of Okabe and Ito, which the colour-blind can tell apart, and every method has a
-marker of its own. The same input gives the same bytes: no dates, a fixed salt for ids.
-
-No pyplot and no global settings: each figure carries its style.
+Only `scores` and `learning` have a wide form for files, with the same panels side by side.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import re
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,6 +20,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from xpeft import stats
 from xpeft.io import read_json, write_bytes
+from xpeft.report.drawing import (
+    WIDTH,
+    colour_of,
+    empty,
+    mark_of,
+    new_figure,
+    render,
+    short_bytes,
+    styled,
+    ticks,
+)
 from xpeft.report.summary import (
     Arm,
     main_grid,
@@ -39,76 +42,6 @@ from xpeft.report.summary import (
 from xpeft.report.words import arm_title, byte_count, metric_title, score, task_title, times
 
 Json = dict[str, Any]
-
-COLOURS: dict[str, tuple[str, str]] = {
-    # name: on a light page, on a dark page
-    "ink": ("#1f2328", "#e6e8eb"),
-    "muted": ("#59636e", "#a9b3bf"),
-    "grid": ("#d8dde3", "#3b434d"),
-    "paper": ("#ffffff", "#15181c"),
-    "panel": ("#eef1f4", "#242a31"),
-    "blue": ("#0072b2", "#56b4e9"),
-    "green": ("#009e73", "#1fb88b"),
-    "vermilion": ("#d55e00", "#e8762a"),
-    "purple": ("#b8608f", "#cc79a7"),
-    "sky": ("#d3e8f5", "#1d4058"),
-    "sand": ("#fbe3cf", "#5a3413"),
-}
-"""Okabe-Ito hues and neutrals. A dark page swaps each for its second value."""
-
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": COLOURS["muted"][0],
-    "axes.labelcolor": COLOURS["ink"][0],
-    "axes.titlecolor": COLOURS["ink"][0],
-    "text.color": COLOURS["ink"][0],
-    "xtick.color": COLOURS["muted"][0],
-    "ytick.color": COLOURS["muted"][0],
-    "xtick.labelcolor": COLOURS["ink"][0],
-    "ytick.labelcolor": COLOURS["ink"][0],
-    "grid.color": COLOURS["grid"][0],
-    "axes.axisbelow": True,
-    "figure.facecolor": COLOURS["paper"][0],
-    "axes.facecolor": COLOURS["paper"][0],
-    "savefig.facecolor": COLOURS["paper"][0],
-    "savefig.dpi": 200,
-    "svg.hashsalt": "xpeft",
-    "svg.fonttype": "path",
-    "path.simplify": False,
-    "pdf.compression": 6,
-    "axes.unicode_minus": True,
-}
-
-_WIDTH = 4.1  # inches: one column
-_MARKS = {
-    # method, mask: colour, marker
-    ("head_only", None): ("muted", "s"),
-    ("single_adapter", None): ("blue", "D"),
-    ("x_peft", "soft"): ("green", "o"),
-    ("x_peft", "hard"): ("vermilion", "^"),
-    ("full", None): ("purple", "P"),
-}
-
-
-def _colour(name: str) -> str:
-    return COLOURS[name][0]
-
-
-def _mark(arm: Arm) -> tuple[str, str]:
-    name, marker = _MARKS.get((arm["method"], arm["mask"]), ("purple", "X"))
-    return _colour(name), marker
-
 
 # ------------------------------------------------------------------------------------- writing
 
@@ -165,74 +98,9 @@ def write_figures(
             write_bytes(Path(out_dir, f"{name}.{form}"), render(figure, form))
 
 
-def render(figure: Figure, form: str) -> bytes:
-    """A figure as svg, pdf or png; equal figures give equal bytes."""
-    metadata: dict[str, dict[str, Any]] = {
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-        "png": {"Software": None},
-    }
-    buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format=form, metadata=metadata[form])
-    return buffer.getvalue()
-
-
-def inline_svg(figure: Figure, name: str, title: str) -> str:
-    """A figure for the page: real text, colours that follow the page, ids of its own.
-
-    Args:
-        figure: as drawn.
-        name: unique on the page; prefixes all ids.
-        title: what it shows, for those who do not see it.
-    """
-    buffer = io.StringIO()
-    with mpl.rc_context(_STYLE | {"svg.fonttype": "none", "savefig.transparent": True}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
-    for colour, (light, _) in COLOURS.items():
-        text = text.replace(light, f"var(--f-{colour})")
-    text = re.sub(r'font: ([^;"]*?)([\d.]+px) [^;"]*', r"font: \1\2 var(--f-font)", text)
-    head, rest = text.split(">", 1)
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    head = re.sub(r' xmlns(:xlink)?="[^"]*"', "", head)
-    title = title.replace("&", "&amp;").replace("<", "&lt;")
-    label = f'role="img" aria-labelledby="{name}-title"'
-    return f'{head} {label}><title id="{name}-title">{title}</title>{rest.strip()}'
-
-
 def _margin(claims: Json | None) -> float:
     found = [item["margin"] for item in (claims or {}).get("verdicts", ()) if item["margin"]]
     return found[0] if found else 1.0
-
-
-def _figure(height: float, width: float = _WIDTH) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _styled(function: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run a figure function under the style, which matplotlib reads when things are made."""
-
-    def styled(*args: Any, **kwargs: Any) -> Figure:
-        with mpl.rc_context(_STYLE):
-            return function(*args, **kwargs)
-
-    styled.__doc__ = function.__doc__
-    return styled
-
-
-def _ticks(most: int) -> MaxNLocator:
-    return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
-
-
-def _empty(words: str) -> Figure:
-    figure = _figure(1.0)
-    figure.text(0.5, 0.5, words, ha="center", va="center", color=_colour("muted"))
-    return figure
 
 
 def headline(arms: Sequence[Arm]) -> list[Arm]:
@@ -250,19 +118,19 @@ def headline(arms: Sequence[Arm]) -> list[Arm]:
 # -------------------------------------------------------------------------------------- scores
 
 
-@_styled
+@styled
 def scores_figure(arms: Sequence[Arm], *, columns: int = 1) -> Figure:
     """A panel a task: seeds, mean and interval of each arm beside majority class and best score."""
     tasks = task_names(arms)
     if not tasks:
-        return _empty("No evidence yet: no records.")
+        return empty("No evidence yet: no records.")
     groups = {task: [arm for arm in arms if task_name(arm) == task] for task in tasks}
     rows = math.ceil(len(tasks) / columns)
     heights = [
         0.95 + 0.25 * max(len(groups[task]) for task in tasks[row * columns : (row + 1) * columns])
         for row in range(rows)
     ]
-    figure = _figure(sum(heights), _WIDTH if columns == 1 else 3.9 * columns)
+    figure = new_figure(sum(heights), WIDTH if columns == 1 else 3.9 * columns)
     grid = figure.add_gridspec(rows, columns, height_ratios=heights)
     for index, task in enumerate(tasks):
         axes = figure.add_subplot(grid[index // columns, index % columns])
@@ -273,7 +141,7 @@ def scores_figure(arms: Sequence[Arm], *, columns: int = 1) -> Figure:
 def _scores_panel(axes: Axes, task: str, arms: list[Arm]) -> None:
     low, high = _score_range(arms)
     for place, arm in enumerate(arms):
-        colour, marker = _mark(arm)
+        colour, marker = mark_of(arm)
         spread = arm["over_seeds"]
         if spread["low"] is not None:
             ends = [100 * spread["low"], 100 * spread["high"]]
@@ -294,7 +162,7 @@ def _scores_panel(axes: Axes, task: str, arms: list[Arm]) -> None:
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.set_yticks(range(len(arms)), [arm_title(arm) for arm in arms])
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(_ticks(5))
+    axes.xaxis.set_major_locator(ticks(5))
     axes.grid(axis="x", linewidth=0.6)
     axes.set_xlabel(f"{metric_title(arms[0]['metric'])}, points")
     axes.set_title(task_title(task), pad=17 if arms[0]["best"] is None else 27)
@@ -331,7 +199,7 @@ def _reference(
     low, high = axes.get_xlim()
     text = f"{name} {value:.1f}"
     if low <= value <= high:
-        axes.axvline(value, color=_colour("ink"), linewidth=1, linestyle=dashes, zorder=1)
+        axes.axvline(value, color=colour_of("ink"), linewidth=1, linestyle=dashes, zorder=1)
         share = (value - low) / (high - low)
     else:
         share = 0.0 if value < low else 1.0
@@ -346,7 +214,7 @@ def _reference(
         ha=place,
         va="bottom",
         fontsize=8,
-        color=_colour("muted"),
+        color=colour_of("muted"),
         annotation_clip=False,
     )
 
@@ -354,24 +222,24 @@ def _reference(
 # ---------------------------------------------------------------------------------------- gaps
 
 
-@_styled
+@styled
 def gaps_figure(arms: Sequence[Arm], margin: float = 1.0) -> Figure:
     """Difference of each method to a single adapter, on each task."""
     shown = [arm for arm in headline(arms) if arm["versus"].get("single_adapter")]
     tasks = task_names(shown)
     if not tasks:
-        return _empty("No evidence yet: no records beside single_adapter.")
+        return empty("No evidence yet: no records beside single_adapter.")
     kinds = list(dict.fromkeys((arm["method"], arm["mask"]) for arm in shown))
     step = 0.2
-    figure = _figure(1.15 + len(tasks) * (0.2 + step * len(kinds)))
+    figure = new_figure(1.15 + len(tasks) * (0.2 + step * len(kinds)))
     axes = figure.add_subplot()
-    axes.axvspan(-margin, margin, color=_colour("panel"), zorder=0)
-    axes.axvline(0, color=_colour("blue"), linewidth=1.2, zorder=1)
+    axes.axvspan(-margin, margin, color=colour_of("panel"), zorder=0)
+    axes.axvline(0, color=colour_of("blue"), linewidth=1.2, zorder=1)
     height = 0.2 + step * len(kinds)
     ends: list[float] = []
     for arm in shown:
         found = arm["versus"]["single_adapter"]
-        colour, marker = _mark(arm)
+        colour, marker = mark_of(arm)
         place = tasks.index(task_name(arm)) * height
         place += step * kinds.index((arm["method"], arm["mask"]))
         mean = 100 * found["mean"]
@@ -390,17 +258,17 @@ def gaps_figure(arms: Sequence[Arm], margin: float = 1.0) -> Figure:
     )
     for index in range(1, len(tasks)):
         axes.axhline(
-            index * height - (height - 2 * centre) / 2, color=_colour("grid"), linewidth=0.6
+            index * height - (height - 2 * centre) / 2, color=colour_of("grid"), linewidth=0.6
         )
     axes.set_ylim(len(tasks) * height - 0.1, -0.2)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(_ticks(6))
+    axes.xaxis.set_major_locator(ticks(6))
     axes.set_xlabel("difference to a single adapter (points)")
     figure.legend(
         handles=[
             *(_legend(arm) for arm in _one_of_each(shown)),
-            Line2D([], [], color=_colour("blue"), linewidth=1.2, label="adapter (zero)"),
-            Patch(facecolor=_colour("panel"), label=f"margin, {margin:g} either way"),
+            Line2D([], [], color=colour_of("blue"), linewidth=1.2, label="adapter (zero)"),
+            Patch(facecolor=colour_of("panel"), label=f"margin, {margin:g} either way"),
         ],
         loc="outside upper left",
         ncols=2,
@@ -418,7 +286,7 @@ def _one_of_each(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _legend(arm: Arm, line: bool = False) -> Line2D:
-    colour, marker = _mark(arm)
+    colour, marker = mark_of(arm)
     if line:
         return Line2D([], [], color=colour, linewidth=1.8, label=arm_title(arm))
     return Line2D(
@@ -445,7 +313,7 @@ def _legend_of_kinds(arms: Sequence[Arm]) -> list[Line2D]:
 # --------------------------------------------------------------------------------------- bytes
 
 
-@_styled
+@styled
 def bytes_figure(arms: Sequence[Arm]) -> Figure:
     """Score against what a profile stores, mean over the tasks that all shown arms have."""
     groups: dict[str, list[Arm]] = {}
@@ -453,16 +321,16 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
         groups.setdefault(arm["arm"], []).append(arm)
     yard = next((g for g in groups.values() if g[0]["method"] == "single_adapter"), None)
     if yard is None or len(groups) < 2:
-        return _empty("No evidence yet: no records beside single_adapter.")
+        return empty("No evidence yet: no records beside single_adapter.")
     yard_scores = {task_name(arm): scores_by_seed(arm) for arm in yard}
     complete = [g for g in groups.values() if set(map(task_name, g)) == set(yard_scores)]
     kinds = _legend_of_kinds([group[0] for group in complete])
-    figure = _figure(3.3 + 0.2 * math.ceil((len(kinds) + 2) / 2))
+    figure = new_figure(3.3 + 0.2 * math.ceil((len(kinds) + 2) / 2))
     axes = figure.add_subplot()
-    axes.axhline(0, color=_colour("blue"), linewidth=1, zorder=1)
+    axes.axhline(0, color=colour_of("blue"), linewidth=1, zorder=1)
     axes.set_xscale("log")
     for group in complete:
-        colour, marker = _mark(group[0])
+        colour, marker = mark_of(group[0])
         found = stats.paired({task_name(a): scores_by_seed(a) for a in group}, yard_scores)
         if found is None:
             continue
@@ -473,7 +341,7 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
         if bare:
             axes.plot([bare, total], [mean, mean], color=colour, linewidth=1, linestyle=(0, (2, 2)))
             axes.scatter(
-                bare, mean, s=40, marker=marker, facecolors=_colour("paper"), edgecolors=colour,
+                bare, mean, s=40, marker=marker, facecolors=colour_of("paper"), edgecolors=colour,
                 linewidths=1.4, zorder=3,
             )  # fmt: skip
         if found.low is not None and found.high is not None and group is not yard:
@@ -483,13 +351,13 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
         axes.scatter(total, mean, s=44, marker=marker, color=colour, zorder=4)
     axes.xaxis.set_major_locator(LogLocator(10))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_bytes(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
     axes.grid(linewidth=0.6)
     axes.margins(x=0.08, y=0.1)
     axes.set_xlabel("stored a profile (bytes, logarithmic)")
     axes.set_ylabel(f"points to a single adapter,\nmean of {len(yard_scores)} tasks")
-    ink = _colour("ink")
-    hollow: dict[str, Any] = {"markerfacecolor": _colour("paper"), "markeredgewidth": 1.4}
+    ink = colour_of("ink")
+    hollow: dict[str, Any] = {"markerfacecolor": colour_of("paper"), "markeredgewidth": 1.4}
     figure.legend(
         handles=[
             *kinds,
@@ -506,33 +374,26 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def _short_bytes(value: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:g} {unit}"
-    return f"{value:g} B"
-
-
 # ------------------------------------------------------------------------------------- learning
 
 
-@_styled
+@styled
 def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> Figure:
     """Training loss, a panel a task: over the steps, or their share where their numbers differ."""
     shown = headline(arms)
     tasks = task_names(shown)
     if not tasks:
-        return _empty("No evidence yet: no records.")
+        return empty("No evidence yet: no records.")
     rows = math.ceil(len(tasks) / columns)
     kinds = _one_of_each(shown)
     legend_rows = math.ceil(len(kinds) / (2 if columns == 1 else 5))
     alike = len({(task_name(arm), arm["steps"]) for arm in shown}) == len(tasks)
-    figure = _figure(2.1 * rows + 0.2 * legend_rows, _WIDTH if columns == 1 else 3.6 * columns)
+    figure = new_figure(2.1 * rows + 0.2 * legend_rows, WIDTH if columns == 1 else 3.6 * columns)
     grid = figure.add_gridspec(rows, columns)
     for index, task in enumerate(tasks):
         axes = figure.add_subplot(grid[index // columns, index % columns])
         for arm in (arm for arm in shown if task_name(arm) == task):
-            colour, _ = _mark(arm)
+            colour, _ = mark_of(arm)
             curves = [records[path]["result"]["loss"] for path in arm["records"]]
             unit = 1.0 if alike else 100 / max(arm["steps"], 1)
             steps = [[unit * step for step in curve["step"]] for curve in curves]
@@ -546,7 +407,7 @@ def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> 
         axes.set_ylabel("training loss")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.yaxis.set_major_locator(_ticks(5))
+        axes.yaxis.set_major_locator(ticks(5))
         axes.grid(linewidth=0.6)
     figure.legend(
         handles=[_legend(arm, line=True) for arm in kinds],
@@ -561,21 +422,21 @@ def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> 
 # ------------------------------------------------------------------------------------ waterfall
 
 
-@_styled
+@styled
 def waterfall_figure(ledger: Json | None) -> Figure:
     """From an adapter's bytes down to the masks', and up again with what else a profile keeps."""
     if ledger is None:
-        return _empty("No evidence yet: no ledger.")
+        return empty("No evidence yet: no ledger.")
     rows = waterfall_rows(ledger)
     goal = ledger["goal"]["bytes"]
-    figure = _figure(0.75 + 0.44 * len(rows))
+    figure = new_figure(0.75 + 0.44 * len(rows))
     axes = figure.add_subplot()
     left = 10 ** math.floor(math.log10(min(size for *_, size in rows)))
     for place, (name, kind, size) in enumerate(rows):
-        axes.barh(place, size - left, 0.4, left=left, color=_colour(kind))
+        axes.barh(place, size - left, 0.4, left=left, color=colour_of(kind))
         ratio = ledger["adapter"]["bytes"] / size
         words = f"{name}: {byte_count(size)}"
-        behind = {"facecolor": _colour("paper"), "edgecolor": "none", "pad": 0.6}
+        behind = {"facecolor": colour_of("paper"), "edgecolor": "none", "pad": 0.6}
         axes.text(left, place - 0.26, words, ha="left", va="bottom", fontsize=8.5, bbox=behind)
         if ratio > 1:
             axes.annotate(
@@ -589,7 +450,7 @@ def waterfall_figure(ledger: Json | None) -> Figure:
                 fontweight="bold",
                 bbox=behind,
             )
-    axes.axvline(goal, color=_colour("ink"), linewidth=1, linestyle=(0, (4, 2)), zorder=0.5)
+    axes.axvline(goal, color=colour_of("ink"), linewidth=1, linestyle=(0, (4, 2)), zorder=0.5)
     axes.annotate(
         f"1/{ledger['goal']['ratio']:,} of the adapter: {byte_count(goal)}",
         (goal, 1.0),
@@ -599,7 +460,7 @@ def waterfall_figure(ledger: Json | None) -> Figure:
         ha="left",
         va="bottom",
         fontsize=8,
-        color=_colour("muted"),
+        color=colour_of("muted"),
     )
     axes.set_xscale("log")
     axes.set_xlim(left, max(size for *_, size in rows) * 1.5)
@@ -607,7 +468,7 @@ def waterfall_figure(ledger: Json | None) -> Figure:
     axes.set_yticks([])
     axes.xaxis.set_major_locator(LogLocator(10))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_bytes(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
     axes.set_xlabel("bytes a profile (logarithmic)")
     axes.spines["left"].set_visible(False)
     return figure
@@ -633,10 +494,10 @@ def waterfall_rows(ledger: Json) -> list[tuple[str, str, int]]:
 # --------------------------------------------------------------------------------------- method
 
 
-@_styled
+@styled
 def method_figure() -> Figure:
     """The method, drawn: bank, masks, their aggregate, and its place in a frozen block."""
-    figure = Figure(figsize=(_WIDTH, 5.75))
+    figure = Figure(figsize=(WIDTH, 5.75))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, 100)
     axes.set_ylim(-4, 136)
@@ -648,7 +509,7 @@ def method_figure() -> Figure:
     picked = (0, 2, 3), (1, 2, 5)  # in M_A, in M_B
     centres = [25 + 11.5 * i for i in range(7)]
     for side, (y, name, colour) in enumerate(((119, "down", "blue"), (106, "up", "vermilion"))):
-        axes.text(5, y, name, va="center", color=_colour(colour), weight="bold")
+        axes.text(5, y, name, va="center", color=colour_of(colour), weight="bold")
         for index, x in enumerate(centres):
             if index == 6:
                 axes.text(x, y, "\N{HORIZONTAL ELLIPSIS}", ha="center", va="center")
@@ -659,7 +520,7 @@ def method_figure() -> Figure:
     # The masks of a profile.
     axes.text(5, 92.5, "Profile: two masks of N bits a block", va="center", weight="bold")
     for side, (y, name, colour) in enumerate(((83, "$M_A$", "blue"), (73, "$M_B$", "vermilion"))):
-        axes.text(5, y, name, va="center", color=_colour(colour), size=11)
+        axes.text(5, y, name, va="center", color=colour_of(colour), size=11)
         for index, x in enumerate(centres):
             if index == 6:
                 axes.text(x, y, "\N{HORIZONTAL ELLIPSIS}", ha="center", va="center")
@@ -668,12 +529,12 @@ def method_figure() -> Figure:
             axes.add_patch(
                 Rectangle(
                     (x - 3.6, y - 3.6), 7.2, 7.2, linewidth=1,
-                    facecolor=_colour(colour) if chosen else "none", edgecolor=_colour(colour),
+                    facecolor=colour_of(colour) if chosen else "none", edgecolor=colour_of(colour),
                 )
             )  # fmt: skip
             axes.text(
                 x, y - 0.2, str(int(chosen)), ha="center", va="center", size=9,
-                color=_colour("paper") if chosen else _colour("ink"),
+                color=colour_of("paper") if chosen else colour_of("ink"),
             )  # fmt: skip
 
     # The aggregate: one adapter, entered from the left and left at the top.
@@ -682,11 +543,11 @@ def method_figure() -> Figure:
     _box(axes, 64, 4.5, 25, 7.5, "paper", edge="muted")
     axes.text(76.5, 8.1, "LayerNorm", ha="center", va="center", size=8.5)
     _trapezium(axes, 76.5, 20, False, "blue", filled=True, scale=2.1)
-    axes.text(76.5, 20, "down", ha="center", va="center", color=_colour("paper"), size=9)
+    axes.text(76.5, 20, "down", ha="center", va="center", color=colour_of("paper"), size=9)
     _box(axes, 64, 28.5, 25, 7.5, "panel")
     axes.text(76.5, 32.1, "norm, ReLU", ha="center", va="center", size=8.5)
     _trapezium(axes, 76.5, 44, True, "vermilion", filled=True, scale=2.1)
-    axes.text(76.5, 44, "up", ha="center", va="center", color=_colour("paper"), size=9)
+    axes.text(76.5, 44, "up", ha="center", va="center", color=colour_of("paper"), size=9)
     for low, high in ((12, 15.4), (24.6, 28.5), (36, 39.4)):
         _arrow(axes, (76.5, low), (76.5, high))
 
@@ -696,12 +557,12 @@ def method_figure() -> Figure:
         _box(axes, 6, y, 34, 8.5, "paper", edge="muted")
         axes.text(23, y + 4.1, words, ha="center", va="center", size=8.5)
     axes.text(23, 36.9, "+", ha="center", va="center", size=12)
-    axes.add_patch(Circle((23, 37), 3.0, facecolor="none", edgecolor=_colour("ink"), linewidth=1))
+    axes.add_patch(Circle((23, 37), 3.0, facecolor="none", edgecolor=colour_of("ink"), linewidth=1))
     for low, high in ((13.5, 18), (26.5, 34), (40, 46)):
         _arrow(axes, (23, low), (23, high))
-    axes.plot([23, 51, 51], [29.5, 29.5, 8.2], color=_colour("ink"), linewidth=1.1)
+    axes.plot([23, 51, 51], [29.5, 29.5, 8.2], color=colour_of("ink"), linewidth=1.1)
     _arrow(axes, (51, 8.2), (64, 8.2))
-    axes.plot([76.5, 76.5, 48, 48], [48.6, 53, 53, 37], color=_colour("ink"), linewidth=1.1)
+    axes.plot([76.5, 76.5, 48, 48], [48.6, 53, 53, 37], color=colour_of("ink"), linewidth=1.1)
     _arrow(axes, (48, 37), (26, 37))
     axes.text(23, -1.5, "frozen encoder block", ha="center", va="center", size=8.5)
     axes.text(76.5, -1.5, "put together from the bank", ha="center", va="center", size=8.5)
@@ -718,8 +579,8 @@ def _box(
             width,
             height,
             boxstyle="round,pad=0,rounding_size=1.5",
-            facecolor="none" if fill == "none" else _colour(fill),
-            edgecolor="none" if edge is None else _colour(edge),
+            facecolor="none" if fill == "none" else colour_of(fill),
+            edgecolor="none" if edge is None else colour_of(edge),
             linewidth=1,
             linestyle=(0, (3, 2)) if dashed else "solid",
         )
@@ -740,8 +601,8 @@ def _trapezium(
                 (x + top, y + half),
                 (x - top, y + half),
             ],
-            facecolor=_colour(colour) if filled else "none",
-            edgecolor=_colour(colour),
+            facecolor=colour_of(colour) if filled else "none",
+            edgecolor=colour_of(colour),
             linewidth=1,
             closed=True,
         )
@@ -752,7 +613,7 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
     axes.add_patch(
         FancyArrowPatch(
             start, end, arrowstyle="-|>", mutation_scale=8, linewidth=1.1, shrinkA=0, shrinkB=0,
-            color=_colour("ink"),
+            color=colour_of("ink"),
         )
     )  # fmt: skip
 

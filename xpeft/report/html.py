@@ -21,6 +21,7 @@ from typing import Any
 from xpeft.claims import NO_EVIDENCE, VERDICTS, judge, load_claims
 from xpeft.io import canonical_json, read_json, sha256_bytes, write_text
 from xpeft.report import figures
+from xpeft.report.drawing import COLOURS, inline_svg
 from xpeft.report.summary import Arm, main_grid, make_summary, read_summary, task_name, task_names
 from xpeft.report.tables import effect_interval, effect_text, settings_text
 from xpeft.report.words import (
@@ -375,10 +376,8 @@ def _task(task: str, main: Sequence[Arm], records: Json, names: _Names) -> Json:
         if first["best"] is None
         else {"text": score(first["best"]), "href": names.arm(first)},
         "arms": [_arm_row(arm, names) for arm in arms],
-        "figure": figures.inline_svg(
-            figures.scores_figure(arms), name, figures.describe_scores(arms)
-        ),
-        "learning": figures.inline_svg(
+        "figure": inline_svg(figures.scores_figure(arms), name, figures.describe_scores(arms)),
+        "learning": inline_svg(
             figures.learning_figure(arms, records),
             f"learning-{_slug(names.tier + '-' + task)}",
             _describe_learning(task, arms, records),
@@ -652,11 +651,11 @@ def _figures(tier: str, main: Sequence[Arm]) -> Json:
     )
     sizes = {arm_title(arm): byte_count(arm["bytes"]["total"]) for arm in main}
     return {
-        "gaps": figures.inline_svg(
+        "gaps": inline_svg(
             figures.gaps_figure(main), f"gaps-{tier}",
             f"Difference to a single adapter in points: {textwrap.shorten(gaps, 1500)}.",
         ),
-        "bytes": figures.inline_svg(
+        "bytes": inline_svg(
             figures.bytes_figure(main), f"bytes-{tier}",
             "Score against stored bytes: "
             + textwrap.shorten("; ".join(f"{k} {v}" for k, v in sizes.items()), 1500) + ".",
@@ -666,7 +665,7 @@ def _figures(tier: str, main: Sequence[Arm]) -> Json:
 
 def _inline(name: str, title: str, *args: Any) -> str:
     maker = {"method": figures.method_figure, "waterfall": figures.waterfall_figure}[name]
-    return figures.inline_svg(maker(*args), name, title)
+    return inline_svg(maker(*args), name, title)
 
 
 def _tuning(summary: Json) -> list[Json]:
@@ -865,8 +864,8 @@ def record_text(value: Any, indent: str = "") -> str:
 
 def _colour_css() -> str:
     """The colours of the figures as variables, for light and dark pages."""
-    light = "".join(f"--f-{name}:{pair[0]};" for name, pair in figures.COLOURS.items())
-    dark = "".join(f"--f-{name}:{pair[1]};" for name, pair in figures.COLOURS.items())
+    light = "".join(f"--f-{name}:{pair[0]};" for name, pair in COLOURS.items())
+    dark = "".join(f"--f-{name}:{pair[1]};" for name, pair in COLOURS.items())
     return (
         f"\n:root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n"
         f"@media print{{:root{{{light}}}}}\n"
