@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ class Encoder:
         name: what records call it.
         pooling: "mean" over the tokens or "cls", the first token's state (ours).
         max_length: tokens a text keeps.
+        lock: held by threads that share the encoder while they tokenize or run it.
     """
 
     def __init__(
@@ -180,6 +182,7 @@ class Encoder:
         self.max_length = max_length
         self.layers = len(self._norms)
         self.width = int(model.config.hidden_size)
+        self.lock = threading.RLock()  # a pass keeps its deltas in the model
         self._types = getattr(model.config, "type_vocab_size", 0) > 1
 
     @property

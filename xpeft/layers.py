@@ -7,8 +7,10 @@ depend on which other rows, or how many profiles, share its batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,19 +38,49 @@ class BlockAdapters:
     norm_weight: Tensor | None = None
     norm_bias: Tensor | None = None
 
-    def delta(self, hidden: Tensor, rows: Tensor) -> Tensor:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(value.nbytes for value in self._tensors().values())
+
+    def of_profile(self, index: int, dtype: torch.dtype) -> BlockAdapters:
+        """The adapter of one of the A profiles, in a dtype: a copy, [1, ...]."""
+        return BlockAdapters(
+            norm=self.norm,
+            **{
+                name: value[index : index + 1].to(dtype, copy=True)
+                for name, value in self._tensors().items()
+            },
+        )
+
+    @staticmethod
+    def join(blocks: Sequence[BlockAdapters]) -> BlockAdapters:
+        """The adapters of all `blocks`, in that order; all of one method."""
+        names = blocks[0]._tensors()
+        return BlockAdapters(
+            norm=blocks[0].norm,
+            **{name: torch.cat([getattr(block, name) for block in blocks]) for name in names},
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def delta(self, hidden: Tensor, rows: Tensor | None) -> Tensor:
         """relu(norm(hidden @ down + down_bias)) @ up + up_bias, with each row's own adapter.
 
         Args:
             hidden: [B, T, d], in the encoder's dtype; weights are cast to it.
-            rows: [B], int64, which of the A profiles each row belongs to.
+            rows: [B], int64, which of the A profiles each row belongs to; None where row i belongs
+                to profile i.
 
         Returns:
             [B, T, d]: what the block adds to its residual stream.
         """
 
         def of_rows(weight: Tensor) -> Tensor:
-            return weight.to(hidden.dtype).index_select(0, rows)
+            cast = weight.to(hidden.dtype)
+            return cast if rows is None else cast.index_select(0, rows)
 
         def vectors(weight: Tensor) -> Tensor:
             return of_rows(weight).unsqueeze(1)
@@ -66,18 +98,19 @@ class BlockAdapters:
         return outer
 
 
-def linear_heads(pooled: Tensor, weight: Tensor, bias: Tensor, rows: Tensor) -> Tensor:
+def linear_heads(pooled: Tensor, weight: Tensor, bias: Tensor, rows: Tensor | None) -> Tensor:
     """Each row through the head of its profile.
 
     Args:
         pooled: [B, d].
         weight: [A, C, d].
         bias: [A, C].
-        rows: [B], int64.
+        rows: [B], int64; None where row i belongs to profile i.
 
     Returns:
         logits [B, C], in the dtype of the weights.
     """
     features = pooled.to(weight.dtype).unsqueeze(2)
-    product = weight.index_select(0, rows).bmm(features).squeeze(2)
-    return product + bias.index_select(0, rows)
+    if rows is not None:
+        weight, bias = weight.index_select(0, rows), bias.index_select(0, rows)
+    return weight.bmm(features).squeeze(2) + bias
