@@ -146,7 +146,16 @@ class StoreFile:
                 f"{self.path}: found a store of version {version}, expected {SCHEMA_VERSION}; "
                 "open it with the version of xpeft that made it"
             )
-        found = dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall())
+        with self.read():
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            size = self.path.stat().st_size
+            found = dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall())
+        if size < page * pages:  # SQLite takes a last page that is cut off for a whole one
+            raise StoreError(
+                f"{self.path}: found {size} bytes, expected {page * pages}; the file was cut off, "
+                "restore it from a copy"
+            )
         if found != SCHEMA:
             names = ", ".join(sorted(n for n in {*found, *SCHEMA} if found.get(n) != SCHEMA.get(n)))
             raise StoreError(
@@ -180,6 +189,10 @@ class StoreFile:
             yield
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {explain(error, self._timeout)}") from None
+        except UnicodeError:  # text that was damaged, in a row or in SQLite's own message
+            raise StoreError(
+                f"{self.path}: found text that is not UTF-8; it is damaged, restore it from a copy"
+            ) from None
 
 
 def create_file(path: Path, row_bytes: int, header: dict[str, tuple[bytes, bytes]]) -> None:
@@ -280,7 +293,7 @@ def _connect(uri: str, timeout: float) -> sqlite3.Connection:
             f"cache_size = -{CACHE_KIB}",
         ):
             connection.execute(f"PRAGMA {setting}").fetchone()
-    except sqlite3.Error:
+    except BaseException:
         connection.close()
         raise
     return connection
