@@ -245,6 +245,8 @@ def _source(store: ProfileStore, path: Path) -> Iterator[Profiles]:
     """Profiles of a file or another store, batch by batch, after comparing formats."""
     from xpeft.profilefile import read_profiles
 
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file, expected profiles as safetensors or a store")
     with path.open("rb") as file:
         is_store = file.read(16) == b"SQLite format 3\0"
     if not is_store:
@@ -275,7 +277,11 @@ def _read_names(path: Path) -> dict[int, str]:
     from xpeft.profiles import parse_id
 
     names: dict[int, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read as lines of id, tab, name: {error}") from None
+    for number, line in enumerate(lines, start=1):
         identity, tab, name = line.partition("\t")
         try:
             if not tab or not name:
