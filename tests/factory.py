@@ -220,6 +220,168 @@ def make_tier(
             write_record(folder / "records" / record_path(record["cell"]), record)
 
 
+COHORT_ARMS: dict[str, dict[str, Any]] = {
+    # what an arm adds to the accuracy, in the factory's world, beside its identity
+    "shared-head": {"method": "head_only", "scope": "cohort", "gain": 0.0},
+    "shared-adapter": {"method": "single_adapter", "scope": "cohort", "gain": 0.03},
+    "bias": {"method": "head_only", "base": "adapter", "head": "shared+bias", "gain": 0.04},
+    "head_only": {"method": "head_only", "gain": -0.02},
+    "single_adapter": {"method": "single_adapter", "gain": 0.0},
+    "hard-random": {
+        "method": "x_peft", "mask": "hard", "bank": "random", "n": 40, "k": 20, "gain": 0.01,
+    },
+    "soft-random": {"method": "x_peft", "mask": "soft", "bank": "random", "n": 40, "gain": 0.02},
+    "hard-warm": {
+        "method": "x_peft", "mask": "hard", "bank": "warm", "n": 40, "k": 20,
+        "base": "adapter", "head": "shared+bias", "gain": 0.06,
+    },
+}  # fmt: skip
+"""Arms on cohorts."""
+
+BLOCKS = 6
+
+
+def make_people(
+    cohort: str, count: int = 40, labels: tuple[str, ...] = ("calm", "wild"), alike: bool = False
+) -> dict[str, Any]:
+    """Who the profiles of a cohort are: ids, rows, main labels and the labels of their test rows.
+
+    Args:
+        alike: whether all have the same number of rows, as generated authors have.
+    """
+    rng = np.random.default_rng(sum(map(ord, cohort)))
+    ids = sorted(f"{value:016x}" for value in rng.integers(0, 2**63, count, dtype=np.uint64))
+    train = np.full(count, 32) if alike else np.exp(rng.uniform(2.5, 5.8, count)).astype(int)
+    test = np.full(count, 16) if alike else np.maximum(5, train // 4)
+    top = rng.integers(0, len(labels), count)
+    share = np.where(np.arange(count) % 8 == 3, 0.95, rng.uniform(1 / len(labels), 0.85, count))
+    truth = []
+    for rows, own, part in zip(test, top, share, strict=True):
+        other = rng.integers(0, len(labels), rows)
+        truth.append(np.where(rng.random(rows) < part, own, other).astype(int))
+    return {
+        "id": ids,
+        "train": [int(rows) for rows in train],
+        "test": [int(rows) for rows in test],
+        "top": [int(own) for own in top],
+        "top_share": [round(float(part), 4) for part in share],
+        "truth": truth,
+        "labels": labels,
+    }
+
+
+def make_cohort_record(
+    people: dict[str, Any],
+    arm: str = "hard-random",
+    seed: int = 0,
+    *,
+    tier: str = "small",
+    cohort: str = "huffpost",
+    variant: str = "",
+) -> dict[str, Any]:
+    """One valid record of a cohort; profiles with more rows gain more from what is their own."""
+    fields, labels = COHORT_ARMS[arm], people["labels"]
+    rng = np.random.default_rng([seed, *map(ord, cohort + arm)])
+    personal = fields.get("scope") != "cohort"
+    predicted, correct, usual = [], [], []
+    for rows, own, truth in zip(people["train"], people["top"], people["truth"], strict=True):
+        right = 0.66 + fields["gain"] + 0.02 * personal * (np.log(rows) - 4) + rng.normal(0, 0.03)
+        wrong = (truth + rng.integers(1, len(labels), len(truth))) % len(labels)
+        said = np.where(rng.random(len(truth)) < right, truth, wrong)
+        predicted.append(said)
+        correct.append(int((said == truth).sum()))
+        usual.append(int((truth == own).sum()))
+    flat, truth = np.concatenate(predicted), np.concatenate(people["truth"])
+    always = np.concatenate(
+        [np.full(n, own) for n, own in zip(people["test"], people["top"], strict=True)]
+    )
+    tests = np.array(people["test"])
+
+    def scores(said: Any, hits: list[int]) -> dict[str, float]:
+        mean = float(np.mean(np.array(hits) / tests))
+        found = compute(("accuracy", "macro_f1"), said, truth, num_labels=len(labels))
+        return {"profile_accuracy": mean, **found}
+
+    record = make_record("glue/sst2", _like(fields), seed, tier=tier)
+    record["cell"] |= {
+        "suite": "profiles", "task": cohort, "arm": f"{arm}-{variant}" if variant else arm,
+        "method": fields["method"], "mask": fields.get("mask"), "bank": fields.get("bank"),
+        "n": fields.get("n"), "k": fields.get("k"), "variant": variant,
+    }  # fmt: skip
+    found = scores(flat, correct)
+    confusion = np.bincount(truth * len(labels) + flat, minlength=len(labels) ** 2)
+    result = record["result"]
+    result |= {
+        "primary": "profile_accuracy",
+        "score": found["profile_accuracy"],
+        "scores": found,
+        "rows": {"train": sum(people["train"]), "validation": len(truth)},
+        "best": 0.95 if cohort.startswith("embedded") else None,
+        "majority": scores(always, usual),
+        "constant": len(set(flat.tolist())) == 1,
+        "confusion": confusion.reshape(len(labels), len(labels)).tolist(),
+        "predictions": flat.tolist(),
+        "settings": {
+            "lr": 0.01,
+            "scope": fields.get("scope", "profile"),
+            "base": fields.get("base", "none"),
+            "head": fields.get("head", "private"),
+        },
+        "profiles": {
+            **{name: people[name] for name in ("id", "train", "test", "top_share")},
+            "top": [labels[own] for own in people["top"]],
+            "correct": correct,
+            "usual": usual,
+        },
+    }
+    if not personal:  # a profile stores nothing of a model for all
+        for counts in (result["parameters"], result["bytes"]):
+            counts.update(dict.fromkeys(counts, 0))
+    if fields.get("mask") == "hard" and seed == 0:
+        result["profiles"]["masks"] = _make_masks(people, fields, rng)
+    return record
+
+
+def _like(fields: dict[str, Any]) -> str:
+    """An arm of tasks with the same parts."""
+    kinds = {"soft": "x_peft-soft-n100", "hard": "x_peft-hard-n100-k50"}
+    return kinds.get(fields.get("mask", ""), fields["method"])
+
+
+def _make_masks(people: dict[str, Any], fields: dict[str, Any], rng: Any) -> list[str]:
+    """Bit sets in which profiles with the same main label are a little more alike."""
+    from xpeft.codec import MaskFormat
+
+    shape = (2 * BLOCKS, fields["n"])
+    taste = rng.normal(size=(len(people["labels"]), *shape))
+    scores = 0.7 * taste[people["top"]] + rng.normal(size=(len(people["id"]), *shape))
+    bits = scores.argsort(axis=2).argsort(axis=2) >= fields["n"] - fields["k"]
+    form = MaskFormat("bits", BLOCKS, fields["n"], k=fields["k"])
+    codes = form.encode_many(bits[:, :BLOCKS], bits[:, BLOCKS:])
+    return [code.tobytes().hex() for code in codes]
+
+
+def make_cohort(
+    folder: Path,
+    cohort: str = "huffpost",
+    *,
+    tier: str = "small",
+    arms: tuple[str, ...] = tuple(COHORT_ARMS),
+    seeds: int = 3,
+    people: dict[str, Any] | None = None,
+    variants: tuple[str, ...] = (),
+) -> None:
+    """Fill `folder`/records with a cohort."""
+    people = people or make_people(cohort)
+    jobs = [(arm, "") for arm in arms] + [("hard-random", variant) for variant in variants]
+    for arm, variant in jobs:
+        for seed in range(seeds):
+            record = make_cohort_record(
+                people, arm, seed, tier=tier, cohort=cohort, variant=variant
+            )
+            write_record(folder / "records" / record_path(record["cell"]), record)
+
+
 def make_ledger(encoder: str = "bert-base-uncased", adapters: int = 100) -> dict[str, Any]:
     """A real ledger: it needs no training."""
     from xpeft.ledger import ledger

@@ -141,8 +141,8 @@ def test_an_arm_has_statistics_by_what_they_vary(results: Path) -> None:
 def test_an_ablation_is_compared_with_the_arm_it_changes(results: Path) -> None:
     summary = read_summary(results / "small" / "summary.json")
     (arm,) = [a for a in summary["arms"] if a["variant"] == "norm-none"]
-    assert arm["base"]["arm"] == "x_peft-hard-n100-k50"
-    assert arm["base"]["difference"]["n"] == 3
+    assert arm["changes"]["arm"] == "x_peft-hard-n100-k50"
+    assert arm["changes"]["difference"]["n"] == 3
 
 
 def test_a_summary_of_a_grid_takes_its_cells_only(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from xpeft.report.summary import Arm
+from xpeft.report.words import minus
 
 COLOURS: dict[str, tuple[str, str]] = {
     # name: on a light page, on a dark page
@@ -163,7 +164,20 @@ def empty(words: str) -> Figure:
 
 def short_bytes(value: float) -> str:
     """Bytes for an axis: 10 kB."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= size:
             return f"{value / size:g} {unit}"
     return f"{value:g} B"
+
+
+def signed_tick(value: float) -> str:
+    """A difference for an axis: +2.5, 0."""
+    return minus(f"{value:+g}") if value else "0"
+
+
+def short_count(value: float) -> str:
+    """A number for an axis: 10k."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"

@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from xpeft import stats
 from xpeft.io import read_json, write_bytes
+from xpeft.report import cohort_figures
 from xpeft.report.drawing import (
     WIDTH,
     colour_of,
@@ -34,6 +35,8 @@ from xpeft.report.drawing import (
 from xpeft.report.summary import (
     Arm,
     main_grid,
+    on_cohorts,
+    on_tasks,
     read_summary,
     scores_by_seed,
     task_name,
@@ -46,7 +49,10 @@ Json = dict[str, Any]
 # ------------------------------------------------------------------------------------- writing
 
 
-FIGURES = ("method", "waterfall", "scores", "gaps", "bytes", "learning")
+FIGURES = (
+    "method", "waterfall", "scores", "gaps", "bytes", "learning",
+    "gains", "warm", "map", "overlap", "scale",
+)  # fmt: skip
 """The names of the files; all are always written, without evidence as a figure that says so."""
 
 CAPTIONS = {
@@ -62,6 +68,7 @@ CAPTIONS = {
     "bytes": "Difference to a single adapter, mean over tasks with 95 % interval over seeds, "
     "against the bytes that a profile stores (logarithmic).",
     "learning": "Training loss: thin lines are seeds, thick lines their mean.",
+    **cohort_figures.CAPTIONS,
 }
 
 
@@ -82,8 +89,9 @@ def write_figures(
     data = read_summary(summary)
     account = None if ledger is None else read_json(ledger)
     margin = _margin(None if claims is None else read_json(claims))
-    arms = main_grid(data["arms"])
-    wide = min(3, max(1, len(task_names(arms))))
+    arms = on_tasks(main_grid(data["arms"]))
+    profiles = on_cohorts(data["arms"])
+    wide, across = (min(3, max(1, len(task_names(found)))) for found in (arms, profiles))
     makers: dict[str, Callable[[], Figure]] = {
         "method": method_figure,
         "waterfall": lambda: waterfall_figure(account),
@@ -91,6 +99,11 @@ def write_figures(
         "gaps": lambda: gaps_figure(arms, margin),
         "bytes": lambda: bytes_figure(arms),
         "learning": lambda: learning_figure(arms, data["records"], columns=wide),
+        "gains": lambda: cohort_figures.gains_figure(profiles, columns=across),
+        "warm": lambda: cohort_figures.warm_figure(profiles, data.get("pairs", ()), columns=across),
+        "map": lambda: cohort_figures.map_figure(profiles, columns=across),
+        "overlap": lambda: cohort_figures.overlap_figure(profiles, columns=across),
+        "scale": lambda: cohort_figures.scale_figure(account),
     }
     for name in FIGURES:
         figure = makers[name]()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,9 +19,18 @@ from typing import Any
 
 from xpeft.claims import NO_EVIDENCE, VERDICTS, judge, load_claims
 from xpeft.io import canonical_json, read_json, sha256_bytes, write_text
-from xpeft.report import figures
-from xpeft.report.drawing import COLOURS, inline_svg
-from xpeft.report.summary import Arm, main_grid, make_summary, read_summary, task_name, task_names
+from xpeft.report import cohort_figures, cohort_page, figures
+from xpeft.report.drawing import COLOURS, inline_svg, short_bytes
+from xpeft.report.links import Names, slug
+from xpeft.report.summary import (
+    Arm,
+    main_grid,
+    make_summary,
+    on_tasks,
+    read_summary,
+    task_name,
+    task_names,
+)
 from xpeft.report.tables import effect_interval, effect_text, settings_text
 from xpeft.report.words import (
     TIER_NOTES,
@@ -49,6 +57,10 @@ KNOWN_TIERS = ("paper", "small", "quick")
 
 EMBEDDED_PREDICTIONS = 5000
 """A longer list of predictions is replaced by its hash in the page; the record's file has it."""
+
+
+EMBEDDED_PROFILES = 20
+"""Likewise the lists of more profiles, but for what was right: the others are in their table."""
 
 
 def write_report(
@@ -225,6 +237,8 @@ def _calculation(ledger: Json) -> Json:
         "after": after,
         "figure": _inline("waterfall", f"Bars of bytes a profile: {words}.", ledger),
         "caption": figures.CAPTIONS["waterfall"],
+        "scale": _inline("scale", _describe_scale(ledger), ledger),
+        "scale_caption": figures.CAPTIONS["scale"],
         "peers": [
             {
                 "name": peer["name"],
@@ -236,6 +250,12 @@ def _calculation(ledger: Json) -> Json:
         ],
         "banks": _bank_words(ledger),
     }
+
+
+def _describe_scale(ledger: Json) -> str:
+    lines = cohort_figures.scale_lines(ledger)
+    ends = [f"{name} {short_bytes(round(size(10**6), -6))}" for name, (*_, size) in lines.items()]
+    return f"Bytes against the number of profiles; for 1,000,000 profiles: {'; '.join(ends)}."
 
 
 def _bank_words(ledger: Json) -> list[str]:
@@ -265,9 +285,9 @@ def _tier(
 ) -> Json:
     summary = item["summary"]
     tier, arms = summary["tier"], summary["arms"]
-    main = main_grid(arms)
+    main = on_tasks(main_grid(arms))
     place = f"{item['folder'].parent.name or 'results'}/{item['folder'].name}/records"
-    names = _Names(tier, arms, place)
+    names = Names(tier, arms, place)
     files = [
         f"{Path(folder).as_posix()}/{tier}/"
         for folder in (figure_dir, table_dir)
@@ -284,6 +304,8 @@ def _tier(
         "gaps": _gaps(main, names),
         "figures": _figures(tier, main) if main else {},
         "captions": figures.CAPTIONS,
+        "cohorts": cohort_page.sections(summary, names),
+        "strays": cohort_page.strays_words(arms),
         "tuning": _tuning(summary),
         "budget": _budget(summary),
         "ablations": _ablations(arms, names),
@@ -292,28 +314,6 @@ def _tier(
         "place": place,
         "files": files,
     }
-
-
-class _Names:
-    """Ids on the page: of records and of arms."""
-
-    def __init__(self, tier: str, arms: Sequence[Arm], place: str) -> None:
-        self.tier = tier
-        self.place = place
-        self.by_key = {(task_name(arm), arm["arm"]): arm for arm in arms}
-
-    def record(self, path: str) -> str:
-        return "r-" + _slug(f"{self.tier}-{path.removesuffix('.json')}")
-
-    def arm(self, arm: Arm) -> str:
-        return "a-" + _slug(f"{self.tier}-{task_name(arm)}-{arm['arm']}")
-
-    def claim(self, name: str) -> str:
-        return "c-" + _slug(f"{self.tier}-{name}")
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
 
 
 def _run(summary: Json) -> list[Json]:
@@ -361,12 +361,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _task(task: str, main: Sequence[Arm], records: Json, names: _Names) -> Json:
+def _task(task: str, main: Sequence[Arm], records: Json, names: Names) -> Json:
     arms = [arm for arm in main if task_name(arm) == task]
     first = arms[0]
-    name = f"scores-{_slug(names.tier + '-' + task)}"
+    name = f"scores-{slug(names.tier + '-' + task)}"
     return {
-        "id": _slug(f"{names.tier}-{task}"),
+        "id": slug(f"{names.tier}-{task}"),
         "title": task_title(task),
         "metric": metric_title(first["metric"]),
         "rows": f"{first['rows']['train']:,} training and "
@@ -379,7 +379,7 @@ def _task(task: str, main: Sequence[Arm], records: Json, names: _Names) -> Json:
         "figure": inline_svg(figures.scores_figure(arms), name, figures.describe_scores(arms)),
         "learning": inline_svg(
             figures.learning_figure(arms, records),
-            f"learning-{_slug(names.tier + '-' + task)}",
+            f"learning-{slug(names.tier + '-' + task)}",
             _describe_learning(task, arms, records),
         ),
     }
@@ -395,7 +395,7 @@ def _describe_learning(task: str, arms: Sequence[Arm], records: Json) -> str:
     return f"Training loss on {task_title(task)}: {'; '.join(ends)}."
 
 
-def _arm_row(arm: Arm, names: _Names) -> Json:
+def _arm_row(arm: Arm, names: Names) -> Json:
     spread = arm["over_seeds"]
     bare = arm["bytes"]["total"] - arm["bytes"]["head"]
     adapter = arm["versus"].get("single_adapter")
@@ -448,7 +448,7 @@ def _check(arm: Arm) -> Json:
 # ------------------------------------------------------------------------------ verdicts and gaps
 
 
-def _claims(claims: Json, tier: str, names: _Names) -> Json:
+def _claims(claims: Json, tier: str, names: Names) -> Json:
     verdicts = [_verdict(verdict, names) for verdict in claims["verdicts"]]
     return {
         "counted": [item for item in verdicts if item["exact"]],
@@ -461,7 +461,7 @@ def _claims(claims: Json, tier: str, names: _Names) -> Json:
     }
 
 
-def _verdict(verdict: Json, names: _Names) -> Json:
+def _verdict(verdict: Json, names: Names) -> Json:
     used = []
     for path in verdict["records"]:
         suite, task, arm_name, _ = path.split("/")
@@ -484,10 +484,11 @@ def _verdict(verdict: Json, names: _Names) -> Json:
         "measure": verdict["measure"],
         "test": test,
         "verdict": verdict["verdict"],
-        "kind": _slug(verdict["verdict"]),
+        "kind": slug(verdict["verdict"]),
         "sentence": verdict["sentence"],
         "effect": effect_text(verdict),
         "interval": effect_interval(verdict),
+        "over": (verdict["interval"] or {}).get("over", "seeds"),
         "p_sign": _p_sign(verdict["p_value"]),
         "seeds": ", ".join(map(str, verdict["seeds"])),
         "needs": verdict["needs"],
@@ -500,7 +501,7 @@ def _verdict(verdict: Json, names: _Names) -> Json:
                 "interval": effect_interval({"interval": task.get("interval"), "unit": "points"}),
                 "p": p_value(task.get("p_value")),
                 "verdict": task.get("verdict", ""),
-                "kind": _slug(task.get("verdict", "")),
+                "kind": slug(task.get("verdict", "")),
             }
             for task in verdict["tasks"]
         ],
@@ -517,7 +518,7 @@ def _verdict(verdict: Json, names: _Names) -> Json:
         "records": len(verdict["records"]),
         "also": [
             {"arms": " against ".join(other["arms"]), "verdict": other["verdict"],
-             "kind": _slug(other["verdict"]), "sentence": other["sentence"]}
+             "kind": slug(other["verdict"]), "sentence": other["sentence"]}
             for other in verdict["also"]
         ],
     }  # fmt: skip
@@ -571,7 +572,7 @@ def _tally(sections: Sequence[Json]) -> list[Json]:
         {
             "title": title,
             "marks": [
-                {"kind": _slug(name), "verdict": name, "count": count}
+                {"kind": slug(name), "verdict": name, "count": count}
                 for name in VERDICTS
                 if (count := sum(item["verdict"] == name for item in items))
             ],
@@ -581,7 +582,7 @@ def _tally(sections: Sequence[Json]) -> list[Json]:
     ]
 
 
-def _gaps(main: Sequence[Arm], names: _Names) -> list[Json]:
+def _gaps(main: Sequence[Arm], names: Names) -> list[Json]:
     """Where it does not work: the negative results with their numbers, by kind and task."""
     below: dict[str, list[Json]] = {}
     no_head: dict[str, list[Json]] = {}
@@ -664,23 +665,30 @@ def _figures(tier: str, main: Sequence[Arm]) -> Json:
 
 
 def _inline(name: str, title: str, *args: Any) -> str:
-    maker = {"method": figures.method_figure, "waterfall": figures.waterfall_figure}[name]
+    maker = {
+        "method": figures.method_figure,
+        "waterfall": figures.waterfall_figure,
+        "scale": cohort_figures.scale_figure,
+    }[name]
     return inline_svg(maker(*args), name, title)
 
 
 def _tuning(summary: Json) -> list[Json]:
     """One entry an arm: the grid that was tried, and on each task what was chosen."""
     titles = {(task_name(arm), arm["arm"]): arm_title(arm) for arm in summary["arms"]}
-    groups: dict[str, list[tuple[str, Json]]] = {}
+    groups: dict[tuple[bool, str], list[tuple[str, Json]]] = {}
     for job, value in summary["tuning"].items():
         suite, task, arm = job.split("/")
         if value["trials"] and (f"{suite}/{task}", arm) in titles:
-            groups.setdefault(arm, []).append((f"{suite}/{task}", value))
-    order = {arm["arm"]: index for index, arm in reversed(list(enumerate(summary["arms"])))}
+            groups.setdefault((suite == "profiles", arm), []).append((f"{suite}/{task}", value))
+    order = {
+        (arm["suite"] == "profiles", arm["arm"]): index
+        for index, arm in reversed(list(enumerate(summary["arms"])))
+    }
     tasks = task_names(summary["arms"])
     found = []
-    for arm in sorted(groups, key=lambda name: order[name]):
-        jobs = sorted(groups[arm], key=lambda job: tasks.index(job[0]))
+    for key in sorted(groups, key=lambda key: (key[0], order[key])):
+        jobs, arm = sorted(groups[key], key=lambda job: tasks.index(job[0])), key[1]
         grids = dict.fromkeys(
             "; ".join(settings_text(trial["settings"]) for trial in value["trials"])
             for _, value in jobs
@@ -740,7 +748,7 @@ def _edge(value: Json) -> str:
     return ", ".join(names)
 
 
-def _ablations(arms: Sequence[Arm], names: _Names) -> list[Json]:
+def _ablations(arms: Sequence[Arm], names: Names) -> list[Json]:
     return [
         {
             "task": task_title(task_name(arm)),
@@ -749,8 +757,8 @@ def _ablations(arms: Sequence[Arm], names: _Names) -> list[Json]:
             "href": names.arm(arm),
             "mean": score(arm["over_seeds"]["mean"]),
             "interval": interval(arm["over_seeds"]["low"], arm["over_seeds"]["high"]),
-            "difference": _difference(arm["base"]["difference"])
-            if arm["base"] and arm["base"]["difference"]
+            "difference": _difference(arm["changes"]["difference"])
+            if arm["changes"] and arm["changes"]["difference"]
             else None,
             "bytes": byte_count(arm["bytes"]["total"]),
         }
@@ -791,7 +799,7 @@ def _share(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else f"{100 * value:.0f} %"
 
 
-def _records(summary: Json, names: _Names) -> list[Json]:
+def _records(summary: Json, names: Names) -> list[Json]:
     """The appendix: arms with their statistics, and each record as JSON."""
     tasks = []
     for task in task_names(summary["arms"]):
@@ -814,6 +822,7 @@ def _records(summary: Json, names: _Names) -> list[Json]:
                         for name, value in arm["others"].items()
                     ],
                     "majority": score(arm["majority"]),
+                    "reference": "usual label" if arm["profiles"] else "majority class",
                     "bytes": byte_count(arm["bytes"]["total"]),
                     "parameters": f"{arm['parameters']['total']:,}",
                     "settings": settings_text(arm["settings"]),
@@ -827,7 +836,7 @@ def _records(summary: Json, names: _Names) -> list[Json]:
     return tasks
 
 
-def _record(path: str, arm: Arm, place: int, record: Json, names: _Names) -> Json:
+def _record(path: str, arm: Arm, place: int, record: Json, names: Names) -> Json:
     examples = arm["over_examples"][place] if arm["over_examples"] else None
     return {
         "id": names.record(path),
@@ -841,12 +850,23 @@ def _record(path: str, arm: Arm, place: int, record: Json, names: _Names) -> Jso
 
 
 def _short(record: Json) -> Json:
-    predictions = record["result"]["predictions"]
-    if len(predictions) <= EMBEDDED_PREDICTIONS:
-        return record
-    digest = sha256_bytes(canonical_json(predictions).encode())
-    words = f"{len(predictions)} values, in the record's file; sha256 of their JSON {digest}"
-    return record | {"result": record["result"] | {"predictions": words}}
+    """A record with hashes for its long lists; of a cohort's profiles, only what is its own."""
+    result = record["result"]
+    if len(result["predictions"]) > EMBEDDED_PREDICTIONS:
+        result = result | {"predictions": _hashed(result["predictions"])}
+    profiles = result.get("profiles")
+    if profiles and len(profiles["id"]) > EMBEDDED_PROFILES:
+        own = {
+            name: values if name == "correct" else _hashed(values)
+            for name, values in profiles.items()
+        }
+        result = result | {"profiles": own}
+    return record | {"result": result}
+
+
+def _hashed(values: list[Any]) -> str:
+    digest = sha256_bytes(canonical_json(values).encode())
+    return f"{len(values)} values, in the record's file; sha256 of their JSON {digest}"
 
 
 def record_text(value: Any, indent: str = "") -> str:

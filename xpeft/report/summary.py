@@ -4,10 +4,11 @@
     records    every record, by its path below the tier's folder of records
     arms       one entry a task x arm: identity, scores, statistics, bytes, paths of its records
     tuning     every tuning file, by job
+    pairs      of cohorts: what is compared with what, paired by profile (`report.pairs`)
 
 An arm's statistics name what they vary: `over_seeds` (t interval), `over_examples` (bootstrap, one
-interval a seed). `versus` holds paired differences to the yardsticks of the same task, `base` the
-difference of an ablation to the arm that it changes. Nothing is rounded here.
+interval a seed). `versus` holds paired differences to the yardsticks of the same task, `changes`
+the difference of an ablation to the arm that it changes. Nothing is rounded here.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _COHORT_IDENTITY = ("scope", "base", "head")
 VARIED = 0.9
 """A profile whose most frequent training label has a smaller share counts in the headline."""
 
+_SCOPES = (None, "cohort", "profile")
+_BASES = (None, "none", "head", "adapter")
 _METHODS = ("head_only", "single_adapter", "x_peft", "full")
 _MASKS = (None, "soft", "hard")
 
@@ -82,12 +85,15 @@ def make_summary(
         tuning = {job: value for job, value in tuning.items() if job in index}
     tiers = {record["cell"]["tier"] for record in records.values()}
     arms = _make_arms(records)
+    from xpeft.report.pairs import make_pairs  # which stands on arms, as this module makes them
+
     return {
         "schema": SCHEMA,
         "tier": tiers.pop() if tiers else root.absolute().parent.name,
         "records": records,
         "arms": arms,
         "tuning": tuning,
+        "pairs": make_pairs(arms),
     }
 
 
@@ -118,6 +124,16 @@ def main_grid(arms: Iterable[Arm]) -> list[Arm]:
     return [arm for arm in arms if not arm["variant"]]
 
 
+def on_tasks(arms: Iterable[Arm]) -> list[Arm]:
+    """The arms on tasks: all but those on cohorts, which have a section of their own."""
+    return [arm for arm in arms if not arm["profiles"]]
+
+
+def on_cohorts(arms: Iterable[Arm]) -> list[Arm]:
+    """The arms on cohorts."""
+    return [arm for arm in arms if arm["profiles"]]
+
+
 def scores_by_seed(arm: Arm) -> dict[int, float]:
     """Primary score of each seed."""
     return dict(zip(arm["seeds"], arm["scores"], strict=True))
@@ -135,11 +151,14 @@ def _make_arms(records: Mapping[str, Record]) -> list[Arm]:
         arm["versus"] = {
             method: _difference(arm, other)
             for method in YARDSTICKS
-            for other in main_grid(same)
+            for other in on_tasks(main_grid(same))
             if other["method"] == method and other is not arm
         }
-        base = _base(arm, same)
-        arm["base"] = base and {"arm": base["arm"], "difference": _difference(arm, base)}
+        changed = _changed(arm, same)
+        arm["changes"] = changed and {
+            "arm": changed["arm"],
+            "difference": _difference(arm, changed),
+        }
     return arms
 
 
@@ -228,8 +247,10 @@ def _order(arm: Arm) -> tuple[Any, ...]:
         arm["suite"],
         arm["task"],
         bool(arm["variant"]),
+        place(arm["scope"], _SCOPES),
         place(arm["method"], _METHODS),
         arm["method"],
+        place(arm["base"], _BASES),
         str(arm["bank"]),
         place(arm["mask"], _MASKS),
         arm["n"] or 0,
@@ -252,11 +273,11 @@ def _difference(left: Arm, right: Arm) -> dict[str, Any] | None:
     }
 
 
-def _base(arm: Arm, same: list[Arm]) -> Arm | None:
+def _changed(arm: Arm, same: list[Arm]) -> Arm | None:
     """The arm of the main grid that an ablation changes: that with most in common with it."""
     if not arm["variant"]:
         return None
-    fields = ("mask", "n", "k", "bank")
+    fields = ("mask", "n", "k", "bank", *_COHORT_IDENTITY)
     near = [other for other in main_grid(same) if other["method"] == arm["method"]]
     return max(near, key=lambda o: [o[field] == arm[field] for field in fields], default=None)
 

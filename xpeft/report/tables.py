@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from xpeft.io import read_json, write_text
+from xpeft.report import cohort_tables
 from xpeft.report.forms import Table, to_csv, to_latex, to_markdown
-from xpeft.report.summary import Arm, main_grid, read_summary, task_name
+from xpeft.report.summary import Arm, main_grid, on_tasks, read_summary, task_name
 from xpeft.report.words import (
     arm_title,
     byte_count,
@@ -28,7 +29,10 @@ from xpeft.report.words import (
 
 Json = dict[str, Any]
 
-TABLES = ("scores", "records", "gaps", "ablations", "tuning", "claims", "ledger")
+TABLES = (
+    "scores", "records", "gaps", "ablations", "tuning", "claims", "ledger",
+    "cohorts", "comparisons", "profiles",
+)  # fmt: skip
 """The names of the files; all are always written, without evidence with a header alone."""
 
 
@@ -60,13 +64,14 @@ def make_tables(summary: Json, ledger: Json | None, claims: Json | None) -> dict
     """All tables, by name, in the order of TABLES."""
     arms = summary["arms"]
     return {
-        "scores": _scores(main_grid(arms)),
+        "scores": _scores(on_tasks(main_grid(arms))),
         "records": _records(summary),
-        "gaps": _gaps(main_grid(arms)),
+        "gaps": _gaps(on_tasks(main_grid(arms))),
         "ablations": _ablations(arms),
         "tuning": _tuning(summary["tuning"]),
         "claims": _claims(claims),
         "ledger": _ledger(ledger),
+        **cohort_tables.make_cohort_tables(summary),
     }
 
 
@@ -203,7 +208,7 @@ def _ablations(arms: list[Arm]) -> Table:
     for arm in arms:
         if not arm["variant"]:
             continue
-        base = arm["base"]
+        base = arm["changes"]
         found = base["difference"] if base else None
         data.append(
             _identity(arm)
@@ -291,11 +296,12 @@ def _claims(claims: Json | None) -> Table:
         for verdict in verdicts
     ]
     return Table(
-        "Verdicts. Differences in points with 95 % interval over seeds of the paired difference, "
-        "mean over tasks; p one-sided, of the claim's own test. Ratios are exact.",
+        "Verdicts. Differences in points with 95 % interval over seeds (of cohorts: over profiles "
+        "and seeds) of the paired difference, mean over tasks; p one-sided, of the claim's own "
+        "test. Ratios are exact.",
         fields,
         data,
-        ["Claim", "Source", "Verdict", "Effect", "95 % over seeds", "p"],
+        ["Claim", "Source", "Verdict", "Effect", "95 % interval", "p"],
         rows,
     )
 

@@ -17,10 +17,17 @@ TASK_TITLES = {
     "glue/wnli": "WNLI",
     "embedded/sentiment": "sentiment",
     "embedded/entailment": "entailment",
+    "profiles/md_agreement": "MD-Agreement",
+    "profiles/popquorn_offensiveness": "POPQUORN offensiveness",
+    "profiles/huffpost": "HuffPost by-lines (LaMP-style, rebuilt)",
+    "profiles/lamp_news_user": "LaMP news, split by user",
+    "profiles/lamp_news_time": "LaMP news, split by time",
+    "profiles/embedded_authors": "generated authors",
 }
 
 METRIC_TITLES = {
     "accuracy": "accuracy",
+    "profile_accuracy": "accuracy, mean over profiles",
     "f1": "F1",
     "macro_f1": "macro F1",
     "matthews": "Matthews correlation",
@@ -63,16 +70,45 @@ def arm_title(arm: Mapping[str, Any]) -> str:
     """What an arm is, in few words: `hard masks, N=100, k=50`."""
     names = {"head_only": "head only", "single_adapter": "adapter", "full": "full fine-tuning"}
     method = arm["method"]
-    if method == "x_peft":
+    if arm.get("scope") == "cohort":
+        words = [_model_of_all(arm)]
+    elif method == "head_only" and arm.get("base") in ("head", "adapter"):
+        words = [_head_on_base(arm)]
+    elif method == "x_peft":
         words = [f"{arm['mask']} masks"]
         words += [f"{key}={arm[value]}" for key, value in (("N", "n"), ("k", "k")) if arm[value]]
         if arm["bank"] not in (None, "random"):
             words.append(f"{arm['bank']} bank")
+        words += _base_head(arm)
     else:
         words = [names.get(method, method.replace("_", " "))]
+        if method == "single_adapter" and arm.get("base") == "adapter":
+            words = ["adapter from the donors'"]
+        words += _base_head(arm)
     if arm["variant"]:
         words.append(arm["variant"])
     return ", ".join(words)
+
+
+def _model_of_all(arm: Mapping[str, Any]) -> str:
+    """One model on the training rows of everybody."""
+    if arm["method"] == "x_peft":
+        return f"{arm['mask']} masks for all, N={arm['n']}"
+    return {"head_only": "one head for all", "single_adapter": "one adapter for all"}[arm["method"]]
+
+
+def _head_on_base(arm: Mapping[str, Any]) -> str:
+    """A head, or its bias alone, on what donors leave."""
+    own = "own bias" if arm["head"] == "shared+bias" else "own head"
+    return f"{own} on the donors' {arm['base']}"
+
+
+def _base_head(arm: Mapping[str, Any]) -> list[str]:
+    """Where an arm on a base has its head from."""
+    if arm.get("base") not in ("head", "adapter"):
+        return []
+    words = {"shared": ["shared head"], "shared+bias": ["shared head, own bias"]}
+    return words.get(arm["head"], ["own head from the donors'"])
 
 
 def score(value: float | None) -> str:
