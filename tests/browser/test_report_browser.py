@@ -19,7 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import needs
-from factory import QUICK, make_ledger, make_tier
+from factory import QUICK, make_cohort, make_ledger, make_people, make_tier
 
 from xpeft.io import write_json
 from xpeft.report.html import make_report
@@ -44,6 +44,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("browser") / "results"
     make_tier(root / "small", tasks=("glue/cola", "glue/wnli"), variants=("norm-none",))
     make_tier(root / "quick", tier="quick", tasks=QUICK[:1], seeds=2)
+    people = make_people("huffpost", 24, ("food & drink", "science & technology", "politics"))
+    make_cohort(root / "quick", tier="quick", people=people, seeds=2)
     for tier in ("small", "quick"):
         write_json(root / tier / "ledger.json", make_ledger())
     return make_report([root / "small", root / "quick"], figures="figures", tables="tables")
