@@ -7,7 +7,7 @@ rule cohort_data:
         meta=f"{PLAN.root}/data/profiles/{{cohort}}/meta.json",
         sheet=f"{PLAN.root}/data/profiles/{{cohort}}/sheet.tsv",
         rows=f"{PLAN.root}/data/profiles/{{cohort}}/rows.parquet",
-        items=f"{PLAN.root}/data/profiles/{{cohort}}/items.parquet",
+        texts=f"{PLAN.root}/data/profiles/{{cohort}}/items.parquet",
     log:
         f"{PLAN.root}/logs/data/profiles/{{cohort}}.log",
     benchmark:
