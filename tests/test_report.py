@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factory import MAIN, MORE, QUICK, SMALL, make_ledger, make_record, make_tier, make_tuning
+from factory import (
+    MAIN,
+    MORE,
+    QUICK,
+    SMALL,
+    make_cohort,
+    make_ledger,
+    make_people,
+    make_record,
+    make_tier,
+    make_tuning,
+)
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -506,14 +517,18 @@ def test_tables_hold_unrounded_values_and_paths(results: Path, tmp_path: Path) -
     assert (ledger["adapter"], ledger["hard"]) == (3_578_112, 312)
 
 
-def test_each_table_is_well_formed_in_each_form(results: Path) -> None:
+def test_each_table_is_well_formed_in_each_form(results: Path, tmp_path: Path) -> None:
     tier = results / "small"
+    people = make_people("huffpost", 12, ("food & drink", "politics"))
+    make_cohort(tmp_path, arms=("shared-head", "hard-random"), people=people, seeds=1)
+    of_cohorts = make_tables(make_summary(tmp_path / "records"), None, None)
     tables = make_tables(
         read_summary(tier / "summary.json"),
         read_json(tier / "ledger.json"),
         read_json(tier / "claims.json"),
     )
     assert tuple(tables) == TABLES
+    tables |= {name: of_cohorts[name] for name in ("cohorts", "comparisons", "profiles")}
     for name, table in tables.items():
         assert table.rows, name
         assert all(len(row) == len(table.columns) for row in table.rows)
