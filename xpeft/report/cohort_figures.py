@@ -176,9 +176,9 @@ def _gains_panel(axes: Axes, left: Arm, right: Arm, lines: Sequence[Arm]) -> Non
     if alike:
         axes.set_xlim(rows[0] / 1.5, rows[0] * 1.5)
     narrow = rows.max() < 8 * rows.min()
-    axes.xaxis.set_major_locator(
-        (ticks(2) if alike else ticks(5)) if narrow else LogLocator(10, subs=(1, 2, 5))
-    )
+    axes.xaxis.set_major_locator(ticks(5) if narrow else LogLocator(10, subs=(1, 2, 5)))
+    if alike:
+        axes.set_xticks([rows[0]])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(ticks(6))
@@ -380,7 +380,7 @@ _SIDES = (("blue", "o"), ("vermilion", "^"))
 
 def _overlap_handles() -> list[Line2D]:
     made = []
-    for (colour, marker), side in zip(_SIDES, ("$M_A$", "$M_B$"), strict=True):
+    for (colour, marker), side in zip(_SIDES, ("M_A", "M_B"), strict=True):
         for words, fill in (("same main label", True), ("other main label", False)):
             made.append(
                 Line2D(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -158,7 +159,8 @@ def ticks(most: int) -> MaxNLocator:
 def empty(words: str) -> Figure:
     """A figure that says why there is nothing to show."""
     figure = new_figure(1.0)
-    figure.text(0.5, 0.5, words, ha="center", va="center", color=colour_of("muted"))
+    lines = "\n".join(textwrap.wrap(words, 48))
+    figure.text(0.5, 0.5, lines, ha="center", va="center", color=colour_of("muted"))
     return figure
 
 
