@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
 import sqlite3
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def trained(
 @pytest.fixture(scope="module")
 def kept(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A store that no test changes."""
-    return trained(encoder, tmp_path_factory.mktemp("kept") / "profiles.db")
+    return trained(encoder, tmp_path_factory.mktemp("kept") / "profiles.xps")
 
 
 # What was trained is what is served
@@ -137,7 +138,7 @@ def kept(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def test_trained_stored_and_loaded_predicts_the_same_bits(
     name: str, encoder: Encoder, tmp_path: Path
 ) -> None:
-    made = trained(encoder, tmp_path / "profiles.db", name)
+    made = trained(encoder, tmp_path / "profiles.xps", name)
     with made.load() as served:
         seen = []
         for place, identity in enumerate(IDS):
@@ -150,7 +151,7 @@ def test_trained_stored_and_loaded_predicts_the_same_bits(
 
 @pytest.mark.parametrize("head", ["shared", "shared+bias"])
 def test_a_shared_head(head: str, encoder: Encoder, tmp_path: Path) -> None:
-    made = trained(encoder, tmp_path / "profiles.db", "dense", head=head)
+    made = trained(encoder, tmp_path / "profiles.xps", "dense", head=head)
     with made.load() as served:
         for place, identity in enumerate(IDS):
             assert np.array_equal(
@@ -166,7 +167,7 @@ def test_a_bank_with_biases_and_a_stored_bank(encoder: Encoder, tmp_path: Path) 
         BANK, down_bias=make_bank(1).down[:, :, 0], up_bias=make_bank(2).up[:, :, 0], kind="trained"
     )
     save_bank(bank, tmp_path / "bank")
-    made = trained(encoder, tmp_path / "profiles.db", bank=bank)
+    made = trained(encoder, tmp_path / "profiles.xps", bank=bank)
     with XPeft.load(encoder, tmp_path / "bank", made.path) as served:
         for place, identity in enumerate(IDS):
             assert np.array_equal(
@@ -231,7 +232,7 @@ def test_numbers_of_a_regression(encoder: Encoder, tmp_path: Path) -> None:
     method = BankMasks(encoder, BANK, SPECS["dense"])
     parameters = {**method.init([0]), **init_head([0], 1, encoder)}
     with ProfileStore.create(
-        tmp_path / "profiles.db", ProfileFormat.of(encoder, BANK, method.spec, ())
+        tmp_path / "profiles.xps", ProfileFormat.of(encoder, BANK, method.spec, ())
     ) as store:
         store.put(Profiles.from_parameters([1], parameters, method))
         served = XPeft.load(encoder, BANK, store)
@@ -247,9 +248,9 @@ def test_numbers_of_a_regression(encoder: Encoder, tmp_path: Path) -> None:
 def test_a_store_without_heads_gives_vectors(encoder: Encoder, tmp_path: Path) -> None:
     method = BankMasks(encoder, BANK, SPECS["few"])
     form = ProfileFormat.of(encoder, BANK, method.spec, LABELS, head="none")
-    with ProfileStore.create(tmp_path / "profiles.db", form) as store:
+    with ProfileStore.create(tmp_path / "profiles.xps", form) as store:
         store.put(Profiles.from_parameters([1], method.init([0]), method))
-    with XPeft.load(encoder, BANK, tmp_path / "profiles.db") as served:
+    with XPeft.load(encoder, BANK, tmp_path / "profiles.xps") as served:
         assert served.vectors(TEXTS, 1).shape == (len(TEXTS), WIDTH)
         with pytest.raises(StoreError, match="found a store without heads"):
             served.predict(TEXTS, 1)
@@ -296,7 +297,7 @@ def test_bad_arguments(
 
 
 def test_a_damaged_profile_is_named_and_not_served(encoder: Encoder, tmp_path: Path) -> None:
-    made = trained(encoder, tmp_path / "profiles.db")
+    made = trained(encoder, tmp_path / "profiles.xps")
     with sqlite3.connect(made.path) as connection:
         (data,) = connection.execute("SELECT data FROM profiles WHERE id = 7").fetchone()
         data = bytes([data[0] ^ 1]) + data[1:]
@@ -331,7 +332,7 @@ def test_parts_that_do_not_belong_together_are_refused(
     with pytest.raises(ConfigError, match="cache_bytes: found -1"):
         kept.load(cache_bytes=-1)
     with pytest.raises(StoreError, match="no such file"):
-        XPeft.load(encoder, BANK, kept.path.with_name("elsewhere.db"))
+        XPeft.load(encoder, BANK, kept.path.with_name("elsewhere.xps"))
 
 
 def _unwrapped(encoder: Encoder) -> Any:
@@ -397,7 +398,7 @@ def test_results_do_not_depend_on_the_cache(limit: int, kept: Trained) -> None:
 
 
 def test_a_profile_that_is_replaced_or_removed_is_noticed(encoder: Encoder, tmp_path: Path) -> None:
-    made = trained(encoder, tmp_path / "profiles.db")
+    made = trained(encoder, tmp_path / "profiles.xps")
     others = {**made.parameters, "mask_a": -made.parameters["mask_a"]}
     with made.load() as served, ProfileStore.open(made.path, read_only=False) as writer:
         before = [served.logits(TEXTS, identity, batch_size=8) for identity in IDS]
@@ -514,6 +515,16 @@ def test_adapters_that_are_joined_act_as_those_that_are_looked_up() -> None:
 
 
 # The package
+
+
+def test_the_example_runs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "serve.py"))
+    example["run"](tmp_path, str(folder), epochs=1.0)
+    said = capsys.readouterr().out
+    assert "2 profiles of 188 bytes in authors.xps" in said  # 4 rows of 13 bytes, a head of 34
+    assert "with their own profiles" in said and "misses=2" in said
+    with ProfileStore.open(tmp_path / "authors.xps") as store:
+        assert store.verify().ok and len(store) == 2
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
