@@ -73,6 +73,8 @@ rule records:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+
+
 if PLAN.grid.jobs:
 
     include: "workflow/rules/cohorts.smk"

@@ -73,7 +73,9 @@ rule cohort_tune:
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),
-        donors=lambda wildcards, input: f"--donors {input.donors}" if input.donors else "",
+        donors=lambda wildcards, input: (
+            f"--donors {input.donors}" if input.donors else ""
+        ),
         work=f"{PLAN.root}/work/tune/{{cohort}}/{{arm}}",
         device=PLAN.config["device"],
     shell:
@@ -103,7 +105,9 @@ rule cohort_part:
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),
-        donors=lambda wildcards, input: f"--donors {input.donors}" if input.donors else "",
+        donors=lambda wildcards, input: (
+            f"--donors {input.donors}" if input.donors else ""
+        ),
         part=lambda wildcards: wildcards.part.replace("-", "/"),
         work=f"{PLAN.root}/work/part/{{cohort}}/{{arm}}/{{part}}",
         device=PLAN.config["device"],

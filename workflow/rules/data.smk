@@ -46,12 +46,12 @@ rule data:
         meta=f"{PLAN.root}/data/{{suite}}/{{task}}/meta.json",
         train=f"{PLAN.root}/data/{{suite}}/{{task}}/train.parquet",
         validation=f"{PLAN.root}/data/{{suite}}/{{task}}/validation.parquet",
-    wildcard_constraints:
-        suite="(?!profiles/)[^/]+",  # see cohorts.smk
     log:
         f"{PLAN.root}/logs/data/{{suite}}/{{task}}.log",
     benchmark:
         f"{PLAN.root}/benchmarks/data/{{suite}}/{{task}}.tsv"
+    wildcard_constraints:
+        suite="(?!profiles/)[^/]+",  # see cohorts.smk
     conda:
         "../../environment.yml"
     threads: 1

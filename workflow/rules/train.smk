@@ -12,12 +12,12 @@ rule train:
             seed=PLAN.config["seeds"],
         ),
         tuning=f"{PLAN.root}/tuning/{{suite}}/{{task}}/{{arm}}.json",
-    wildcard_constraints:
-        suite="(?!profiles/)[^/]+",  # see cohorts.smk
     log:
         f"{PLAN.root}/logs/train/{{suite}}/{{task}}/{{arm}}.log",
     benchmark:
         f"{PLAN.root}/benchmarks/train/{{suite}}/{{task}}/{{arm}}.tsv"
+    wildcard_constraints:
+        suite="(?!profiles/)[^/]+",  # see cohorts.smk
     conda:
         "../../environment.yml"
     threads: PLAN.config["threads"]
