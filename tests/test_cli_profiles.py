@@ -10,9 +10,10 @@ import pytest
 from profilefactory import make_format, make_head, make_profiles, same
 
 from xpeft.cli import main
+from xpeft.ids import id_text
 from xpeft.io import read_json, write_json
 from xpeft.profilefile import read_profiles, write_profiles
-from xpeft.profiles import ProfileFormat, id_text
+from xpeft.profiles import ProfileFormat
 from xpeft.store import ProfileStore
 
 

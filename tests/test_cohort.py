@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from xpeft.cli import main
-from xpeft.data.cohort import Cohort, load_cohort, profile_id
+from xpeft.data.cohort import Cohort, load_cohort
 from xpeft.data.cohort_prepare import READERS, prepare_cohort
 from xpeft.data.cohort_readers import SECTIONS, cohort_files
 from xpeft.data.cohort_specs import COHORTS, NEWS_LABELS, CohortSpec, get_cohort
 from xpeft.data.embedded_authors import EmbeddedAuthors
 from xpeft.errors import ConfigError, DataError
+from xpeft.ids import profile_id
 from xpeft.io import sha256_file
 from xpeft.metrics import METRICS
 

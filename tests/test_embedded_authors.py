@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpeft.data.cohort import Cohort, load_cohort, profile_id
+from xpeft.data.cohort import Cohort, load_cohort
 from xpeft.data.cohort_prepare import prepare_cohort
 from xpeft.data.cohort_readers import Judgement
 from xpeft.data.cohort_specs import get_cohort
@@ -24,6 +24,7 @@ from xpeft.data.embedded_authors import (
 )
 from xpeft.errors import ConfigError
 from xpeft.hashing import derive_key
+from xpeft.ids import profile_id
 
 SPEC = get_cohort("embedded_authors")
 SMALL = EmbeddedAuthors(authors=40)

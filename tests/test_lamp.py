@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpeft.data.cohort import Cohort, load_cohort, profile_id
+from xpeft.data.cohort import Cohort, load_cohort
 from xpeft.data.cohort_prepare import prepare_cohort
 from xpeft.data.cohort_specs import NEWS_LABELS, get_cohort
 from xpeft.data.lamp import MOVIE_TAGS
 from xpeft.errors import ConfigError, DataError
+from xpeft.ids import profile_id
 from xpeft.metrics import compute
 
 USER, TIME = get_cohort("lamp_news_user"), get_cohort("lamp_news_time")

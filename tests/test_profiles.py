@@ -24,8 +24,9 @@ from profilefactory import (
 )
 
 from xpeft.errors import CodecError, StoreError
+from xpeft.ids import id_text, parse_id, profile_id
 from xpeft.profilefile import read_profiles, write_profiles
-from xpeft.profiles import ProfileFormat, Profiles, id_text, parse_id, profile_id
+from xpeft.profiles import ProfileFormat, Profiles
 
 HEADS = ("private", "shared", "shared+bias", "none")
 

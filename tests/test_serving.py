@@ -23,11 +23,12 @@ from xpeft.bank import Bank, random_bank, save_bank
 from xpeft.encoder import Encoder, load_encoder
 from xpeft.errors import BankError, ConfigError, EncoderError, StoreError
 from xpeft.fitting import EncodedFeatures, ProfileData, fit, predict
+from xpeft.ids import id_text
 from xpeft.job import BankSpec, EncoderSpec, MethodSpec
 from xpeft.layers import BlockAdapters
 from xpeft.methods import BankMasks, init_head
 from xpeft.optimizer import Schedule
-from xpeft.profiles import ProfileFormat, Profiles, id_text
+from xpeft.profiles import ProfileFormat, Profiles
 from xpeft.serving import XPeft
 from xpeft.store import ProfileStore
 

@@ -25,7 +25,7 @@ from profilefactory import (
 )
 
 from xpeft.errors import CodecError, StoreError
-from xpeft.profiles import id_text
+from xpeft.ids import id_text
 from xpeft.store import ProfileStore
 from xpeft.storefile import page_size
 

@@ -21,7 +21,8 @@ import pytest
 from profilefactory import make_format, make_head, make_profiles, many_profiles, same
 
 from xpeft.errors import StoreError
-from xpeft.profiles import HeadKind, ProfileFormat, Profiles, id_text
+from xpeft.ids import id_text
+from xpeft.profiles import HeadKind, ProfileFormat, Profiles
 from xpeft.store import ProfileStore
 from xpeft.storefile import APPLICATION_ID
 

@@ -274,7 +274,7 @@ def _source(store: ProfileStore, path: Path) -> Iterator[Profiles]:
 
 
 def _read_names(path: Path) -> dict[int, str]:
-    from xpeft.profiles import parse_id
+    from xpeft.ids import parse_id
 
     names: dict[int, str] = {}
     try:
@@ -296,7 +296,8 @@ def _read_names(path: Path) -> dict[int, str]:
 
 
 def _get(args: Args) -> None:
-    from xpeft.profiles import TENSORS, parse_id
+    from xpeft.ids import parse_id
+    from xpeft.profiles import TENSORS
 
     with _open(args.store) as store:
         profile = store.get(parse_id(args.id))
@@ -356,8 +357,8 @@ def _verify(args: Args) -> None:
 
 
 def _export(args: Args) -> None:
+    from xpeft.ids import parse_id
     from xpeft.profilefile import write_profiles
-    from xpeft.profiles import parse_id
 
     ids = None if args.id is None else [parse_id(text) for text in args.id]
     with _open(args.store) as store:
@@ -430,7 +431,7 @@ def _compact(args: Args) -> None:
 
 
 def _id(identity: int) -> str:
-    from xpeft.profiles import id_text
+    from xpeft.ids import id_text
 
     return id_text(identity)
 

@@ -113,7 +113,7 @@ class _Told:
         Raises:
             ConfigError: a key is unknown or missing, or a value has the wrong type.
         """
-        return _build(cls, value, "job")
+        return build(cls, value, "job")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
@@ -231,7 +231,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _build(cls: type[T], value: Any, where: str) -> T:
+def build(cls: type[T], value: Any, where: str) -> T:
+    """A dataclass of plain values from plain JSON, its types checked; `where` names it in errors.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value has the wrong type.
+    """
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: expected an object, found {type(value).__name__}")
     hints = get_type_hints(cls)
@@ -255,7 +260,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         options = [item for item in get_args(hint) if item is not type(None)]
     hint = options[0]
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)  # type: ignore[arg-type]
+        return build(hint, value, where)  # type: ignore[arg-type]
     origin = getattr(hint, "__origin__", None)
     if origin is Literal:
         if value not in get_args(hint):

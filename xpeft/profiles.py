@@ -30,8 +30,9 @@ import numpy.typing as npt
 
 from xpeft.codec import Bytes, Codec, MaskFormat
 from xpeft.errors import CodecError, ConfigError, StoreError
+from xpeft.ids import id_text
 from xpeft.io import canonical_json
-from xpeft.job import MethodSpec, _build
+from xpeft.job import MethodSpec, build
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a store does without
     from torch import Tensor
@@ -177,7 +178,7 @@ class ProfileFormat:
     def spec(self) -> MethodSpec:
         """`method` as the trainer takes it."""
         try:
-            return _build(MethodSpec, self.method, "profile format: method")
+            return build(MethodSpec, self.method, "profile format: method")
         except ConfigError as error:
             raise StoreError(str(error)) from None
 
@@ -390,28 +391,6 @@ class Profiles:
             names[name]: torch.from_numpy(value.astype(np.float32))
             for name, value in self.arrays().items()
         }
-
-
-def profile_id(cohort: str, name: str) -> int:
-    """The 64-bit id of a named profile: nothing but the id need ever be written down."""
-    text = f"xpeft-profile\0{cohort}\0{name}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def id_text(identity: int) -> str:
-    """An id as files and reports show it: 16 hex digits."""
-    return f"{identity:016x}"
-
-
-def parse_id(text: str) -> int:
-    """The id that 16 hex digits name.
-
-    Raises:
-        StoreError: they are not 16 lower-case hex digits.
-    """
-    if not re.fullmatch("[0-9a-f]{16}", text):
-        raise StoreError(f"profile id: found {text!r}, expected 16 hex digits, as in {id_text(1)}")
-    return int(text, 16)
 
 
 def _require_keys(name: str, value: Any, keys: dict[str, type]) -> None:

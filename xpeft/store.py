@@ -39,8 +39,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xpeft.errors import CodecError, StoreError
+from xpeft.ids import id_text
 from xpeft.io import atomic_path, canonical_json
-from xpeft.profiles import Floats, Ids, ProfileFormat, Profiles, id_text
+from xpeft.profiles import Floats, Ids, ProfileFormat, Profiles
 from xpeft.storefile import StoreFile, create_file
 
 CHECKSUM_BYTES = 8

@@ -18,6 +18,7 @@ from xpeft import records
 from xpeft.cohorts.training import SCHEMA
 from xpeft.data.cohort import load_cohort
 from xpeft.errors import RecordError
+from xpeft.ids import id_text
 from xpeft.io import read_json
 from xpeft.job import CohortJob
 from xpeft.metrics import compute
@@ -47,7 +48,7 @@ def gather(
     found = [_read(path, job) for path in parts]
     names = [name for part in found for name in part["profiles"]]
     targets = [int(target) for fold in cohort.folds for target in cohort.targets(fold)]
-    wanted = sorted(f"{cohort.sheet[target].profile:016x}" for target in targets)
+    wanted = sorted(id_text(cohort.sheet[target].profile) for target in targets)
     if sorted(names) != wanted:
         raise RecordError(
             f"{records_dir}: found parts with {len(names)} targets ({len(set(names))} different), "

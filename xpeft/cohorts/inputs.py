@@ -14,6 +14,7 @@ from xpeft.encoder import Encoder, TokenTable, load_encoder
 from xpeft.errors import ConfigError
 from xpeft.fitting import ProfileData
 from xpeft.hashing import derive_key, mix64
+from xpeft.ids import id_text
 from xpeft.io import canonical_json
 from xpeft.job import EncoderSpec
 from xpeft.machine import processor_name, set_determinism, versions
@@ -41,7 +42,7 @@ class Inputs:
 
     def name(self, profile: int) -> str:
         """The id of a profile, 16 hexadecimal digits."""
-        return f"{self.cohort.sheet[profile].profile:016x}"
+        return id_text(self.cohort.sheet[profile].profile)
 
     def training(self, profile: int, limit: int | None, seed: int) -> ProfileData:
         """The training rows of one profile, at most `limit` of them, chosen by hash."""

@@ -14,7 +14,6 @@ Profiles are named by 64-bit ids alone (`profile_id`); the names of authors are 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -32,12 +31,6 @@ from xpeft.io import read_json, sha256_file
 
 SUITE = "profiles"
 FILES = ("items.parquet", "rows.parquet", "sheet.tsv")
-
-
-def profile_id(cohort: str, name: str) -> int:
-    """The 64-bit id of a profile: unsigned, the same for the same cohort and name everywhere."""
-    text = f"xpeft-profile\0{cohort}\0{name}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xpeft.data.cohort import FILES, SUITE, CohortMeta, profile_id
+from xpeft.data.cohort import FILES, SUITE, CohortMeta
 from xpeft.data.cohort_readers import Judgement, Reading, read_annotators, read_bylines
 from xpeft.data.cohort_specs import CohortSpec
 from xpeft.data.embedded_authors import EmbeddedAuthors, read_embedded_authors
@@ -21,6 +21,7 @@ from xpeft.data.lamp import read_lamp
 from xpeft.data.sheet import Tally, make_sheet, read_sheet, tally, write_sheet
 from xpeft.errors import ConfigError, DataError
 from xpeft.hashing import derive_key
+from xpeft.ids import profile_id
 from xpeft.io import atomic_directory, sha256_file, write_json
 
 READERS: dict[str, Callable[[CohortSpec, Path], Reading]] = {
