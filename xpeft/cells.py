@@ -46,7 +46,7 @@ def _make_jobs(config: Config) -> list[Job]:
     _check_common(config)
     arms = [resolved for name, arm in config["arms"].items() for resolved in _expand(name, arm)]
     _check_names([name for name, _ in arms])
-    _check_trials(config)
+    check_trials(config)
     jobs = []
     for task in config["tasks"]:
         for name, arm in arms:
@@ -64,6 +64,25 @@ def job_name(job: AnyJob) -> str:
     if isinstance(job, CohortJob):
         return f"profiles/{job.cohort}/{job.arm}"
     return f"{job.suite}/{job.task}/{job.arm}"
+
+
+def cell_of(job: Job | CohortJob, seed: int) -> dict[str, Any]:
+    """The part `cell` of the record of a job and seed; see `xpeft.records.Cell`."""
+    suite, task, arm = job_name(job).split("/")
+    masked = job.method.method == "x_peft"
+    return {
+        "tier": job.tier,
+        "suite": suite,
+        "task": task,
+        "arm": arm,
+        "method": job.method.method,
+        "mask": job.method.mask if masked else None,
+        "bank": job.bank.kind if masked and job.bank else None,
+        "n": job.bank.n if masked and job.bank else None,
+        "k": job.method.k if masked and job.method.mask == "hard" else None,
+        "variant": job.variant,
+        "seed": seed,
+    }
 
 
 def job_path(folder: str | os.PathLike[str], job: AnyJob) -> Path:
@@ -246,20 +265,26 @@ def _check_arm(name: str, arm: dict[str, Any], bank: dict[str, Any]) -> None:
         )
 
 
-def _check_trials(config: Config) -> None:
-    """Equal budgets: the same number of trials for every arm."""
-    if config["tuning"] is None:
+def check_trials(section: Config, prefix: str = "") -> None:
+    """Equal budgets: the same number of trials for every arm of a section with tuning and arms.
+
+    Raises:
+        ConfigError: the numbers differ, or an arm has none; `prefix` goes before the key.
+    """
+    if section["tuning"] is None:
         return
-    counts = {name: len(arm["trials"]) for name, arm in config["arms"].items()}
+    counts = {name: len(arm["trials"]) for name, arm in section["arms"].items()}
     expected = Counter(counts.values()).most_common(1)[0][0]
     first = next(name for name, found in counts.items() if found == expected)
     for name, found in counts.items():
         if found == 0:
             raise ConfigError(
-                f"arms.{name}.trials: found none, expected at least one; tuning: null needs none"
+                f"{prefix}arms.{name}.trials: found none, expected at least one; "
+                "tuning: null needs none"
             )
         if found != expected:
             raise ConfigError(
-                f"arms.{name}.trials: found {found}, expected {expected} as in arms.{first}: "
+                f"{prefix}arms.{name}.trials: found {found}, expected {expected} as in "
+                f"{prefix}arms.{first}: "
                 "equal tuning budgets"
             )

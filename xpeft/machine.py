@@ -13,13 +13,20 @@ from pathlib import Path
 
 import torch
 
+from xpeft.errors import ConfigError
+
 
 def set_determinism(device: str, threads: int) -> None:
     """Fix the number of CPU threads and choose deterministic kernels on a GPU.
 
     On a CPU, torch gives the same bits for the same number of threads; on a GPU only with these
     flags, of which the first must be set before the first product.
+
+    Raises:
+        ConfigError: the device is a GPU and there is none.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: found cuda, but torch sees no GPU; use --device cpu")
     torch.set_num_threads(threads)
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -8,10 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xpeft.encoder import Encoder
+from xpeft.io import canonical_json
 from xpeft.machine import peak_memory, processor_name, reset_peak_memory, versions
 from xpeft.version import git_state
 
@@ -27,6 +28,29 @@ class Provenance:
         self._begun = time.monotonic()
         self._git = git_state()  # of the code that runs, whatever is committed meanwhile
         reset_peak_memory(device)
+
+    def identity(
+        self,
+        encoder: Encoder,
+        phase: str,
+        *,
+        config_sha256: str,
+        files: Mapping[str, str],
+        **more: str,
+    ) -> dict[str, str]:
+        """What a checkpoint must be of, to be gone on from: all that decides the result.
+
+        `files` are the hashes of the prepared data; `more` is what else decides.
+        """
+        return {
+            "phase": phase,
+            "config": config_sha256,
+            "data": canonical_json(files),
+            "encoder": f"{encoder.digest} {encoder.dtype}",
+            "machine": f"{processor_name(self.device)}, {self.threads} threads",
+            "versions": canonical_json(versions()),
+            **more,
+        }
 
     def to_dict(
         self,

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from xpeft import records
 from xpeft.bank import Bank
+from xpeft.cells import cell_of
 from xpeft.data.prepared import Prepared, Split, holdout, load_prepared
 from xpeft.encoder import Encoder, TokenTable, load_encoder
 from xpeft.errors import ConfigError
@@ -44,13 +45,14 @@ from xpeft.fitting import (
     schedule_of,
 )
 from xpeft.hashing import mix64
-from xpeft.io import canonical_json, read_json, write_json
+from xpeft.io import read_json, write_json
 from xpeft.job import Job, TrainingSpec
-from xpeft.machine import processor_name, set_determinism, versions
+from xpeft.machine import set_determinism
 from xpeft.methods import Method, init_head, make_bank, make_method
 from xpeft.metrics import compute
 from xpeft.running import Provenance, progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
+from xpeft.tuning import choose, trial_specs, with_settings
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +98,6 @@ class _Run:
     """A job with its inputs loaded."""
 
     def __init__(self, job: Job, data_dir: Path, work_dir: Path, device: str, threads: int) -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("device: found cuda, but torch sees no GPU; use --device cpu")
         set_determinism(device, threads)
         self.job = job
         self.device = device
@@ -139,8 +139,7 @@ class _Run:
         """
         job, tuning = self.job, self.job.tuning
         trials = [dict(trial) for trial in tuning.trials] if tuning else []
-        for trial in trials:
-            _override(job.training, trial)  # fails early, before any training
+        specs = trial_specs(job.training, tuning) if tuning else []
         if tuning is None or not trials:
             write_json(path, self._tuning_json([], None, "no tuning: settings are fixed"))
             return {}
@@ -155,12 +154,6 @@ class _Run:
             rows = np.sort(chosen)
         subset = self.prepared.train.take(rows)
         fit_rows, dev_rows = (rows[part] for part in holdout(subset, tuning.holdout, tuning.seed))
-        specs = [
-            _override(
-                job.training, trial if tuning.epochs is None else trial | {"epochs": tuning.epochs}
-            )
-            for trial in trials
-        ]
         log.info(
             "tuning: %d trials of %g epochs on %d rows, scored on %d held-out rows",
             len(trials),
@@ -181,13 +174,7 @@ class _Run:
                 loss = float(f"{loss:.6g}")
             results.append({"settings": trial, "loss": loss, "score": score})
             log.info("  trial %d: %s: loss %s, %s %s", number + 1, trial, loss, metric, score)
-        finished = [i for i, result in enumerate(results) if result["loss"] is not None]
-        if not finished:
-            raise ConfigError(
-                f"job {job.arm} on {job.task}: all {len(trials)} trials diverged; lower the "
-                "learning rates in the trials"
-            )
-        best = min(finished, key=lambda i: (results[i]["loss"], i))
+        best = choose(results, f"job {job.arm} on {job.task}")
         split = (
             f"{len(dev_rows)} of {len(rows)} training rows, held out; {specs[0].epochs:g} epochs"
         )
@@ -199,7 +186,7 @@ class _Run:
     def train(self, settings: dict[str, float], records_dir: Path) -> None:
         """Train all seeds and write their records."""
         job = self.job
-        spec = _override(job.training, settings)
+        spec = with_settings(job.training, settings)
         rows = np.arange(len(self.prepared.train))
         log.info(
             "training: %s, %d seeds, %d rows, %g epochs, %s",
@@ -227,7 +214,7 @@ class _Run:
         run = self._run_json(fitted, share)
         for number, seed in enumerate(seeds):
             result = self._result(fitted, number, outputs[number], spec, settings)
-            record: Any = {"schema": records.SCHEMA, "cell": self._cell(seed)}
+            record: Any = {"schema": records.SCHEMA, "cell": cell_of(job, seed)}
             record |= {"result": result, "run": run}
             records.write_record(records_dir / f"seed{seed}.json", record)
             log.info(
@@ -352,23 +339,6 @@ class _Run:
         seconds, tokens = _bare_encoder(self.encoder, self.tokens, self.job.training.rows_at_once)
         return (seconds / tokens) / (fitted.seconds / fitted.tokens)
 
-    def _cell(self, seed: int) -> dict[str, Any]:
-        job = self.job
-        masked = job.method.method == "x_peft"
-        return {
-            "tier": job.tier,
-            "suite": job.suite,
-            "task": job.task,
-            "arm": job.arm,
-            "method": job.method.method,
-            "mask": job.method.mask if masked else None,
-            "bank": job.bank.kind if masked and job.bank else None,
-            "n": job.bank.n if masked and job.bank else None,
-            "k": job.method.k if masked and job.method.mask == "hard" else None,
-            "variant": job.variant,
-            "seed": seed,
-        }
-
     def _run_json(self, fitted: Fitted | None, share: float | None) -> dict[str, Any]:
         return self.provenance.to_dict(
             self.encoder,
@@ -395,16 +365,14 @@ class _Run:
 
     def _identity(self, phase: str, seeds: Sequence[int] = ()) -> dict[str, str]:
         """What a checkpoint must be of, to be gone on from: all that decides the result."""
-        return {
-            "phase": phase,
-            "config": self.job.config_hash(),
-            "seeds": ",".join(map(str, seeds)),
-            "data": canonical_json(self.prepared.meta.files),
-            "encoder": f"{self.encoder.digest} {self.encoder.dtype}",
-            "bank": "" if self.bank is None else self.bank.digest,
-            "machine": f"{processor_name(self.device)}, {self.threads} threads",
-            "versions": canonical_json(versions()),
-        }
+        return self.provenance.identity(
+            self.encoder,
+            phase,
+            config_sha256=self.job.config_hash(),
+            files=self.prepared.meta.files,
+            seeds=",".join(map(str, seeds)),
+            bank="" if self.bank is None else self.bank.digest,
+        )
 
 
 @dataclass(frozen=True)
@@ -427,17 +395,6 @@ class _LabelScale:
         """Let the heads give numbers on the labels' own scale: nothing more to store."""
         parameters["head.weight"].mul_(self.std)
         parameters["head.bias"].mul_(self.std).add_(self.mean)
-
-
-def _override(training: TrainingSpec, trial: dict[str, float]) -> TrainingSpec:
-    known = {field.name for field in dataclasses.fields(TrainingSpec)}
-    unknown = sorted(set(trial) - known)
-    if unknown:
-        raise ConfigError(
-            f"tuning trial: found the setting {unknown[0]!r}, expected some of "
-            f"{', '.join(sorted(known))}"
-        )
-    return dataclasses.replace(training, **trial)  # type: ignore[arg-type]
 
 
 def _merge(parts: Sequence[Fitted]) -> Fitted:

@@ -173,13 +173,13 @@ class _Run:
         rows = [capped(inputs.cohort.train_rows(d), job.max_train_rows) for d in self.donors]
         pooled = inputs.data(np.sort(np.concatenate(rows)), job.seed)
         log.info("base: %d donors, %d rows", len(self.donors), len(pooled.rows))
-        head = init_head([job.seed], inputs.outputs, inputs.encoder)
+
+        def head() -> dict[str, Tensor]:  # made anew each time: training changes it in place
+            return init_head([job.seed], inputs.outputs, inputs.encoder)
+
         frozen = FrozenFeatures(inputs.encoder)
-        plain = self._fit("head", frozen, dict(head), [pooled], job.base_training)
-        start = {
-            **self.method.init([job.seed]),
-            **init_head([job.seed], inputs.outputs, inputs.encoder),
-        }
+        plain = self._fit("head", frozen, head(), [pooled], job.base_training)
+        start = {**self.method.init([job.seed]), **head()}
         encoded = EncodedFeatures(inputs.encoder, self.method)
         adapted = self._fit("adapter", encoded, start, [pooled], job.base_training)
         of_head = {k: v for k, v in adapted.parameters.items() if k.startswith("head.")}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpeft import records
+from xpeft.cells import cell_of
 from xpeft.cohorts.training import SCHEMA
 from xpeft.data.cohort import load_cohort
 from xpeft.errors import RecordError
@@ -78,7 +79,7 @@ def gather(
         confusion = np.bincount(truth * classes + flat, minlength=classes * classes)
         record: Any = {
             "schema": records.SCHEMA,
-            "cell": _cell(job, seed),
+            "cell": cell_of(job, seed),
             "result": {
                 "primary": PRIMARY,
                 "score": scores[PRIMARY],
@@ -183,20 +184,3 @@ def _run(runs: list[dict[str, Any]]) -> dict[str, Any]:
     if len(digests) > 1:  # a bank a fold
         merged["bank_sha256"] = _digest(sorted(digests))
     return merged
-
-
-def _cell(job: CohortJob, seed: int) -> dict[str, Any]:
-    masked = job.method.method == "x_peft"
-    return {
-        "tier": job.tier,
-        "suite": "profiles",
-        "task": job.cohort,
-        "arm": job.arm,
-        "method": job.method.method,
-        "mask": job.method.mask if masked else None,
-        "bank": job.bank.kind if masked and job.bank else None,
-        "n": job.bank.n if masked and job.bank else None,
-        "k": job.method.k if masked and job.method.mask == "hard" else None,
-        "variant": job.variant,
-        "seed": seed,
-    }

@@ -7,10 +7,10 @@ settings    defaults < settings < the arm's settings
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from xpeft.cells import check_trials
 from xpeft.config import Config
 from xpeft.data.cohort_specs import get_cohort
 from xpeft.errors import ConfigError, DataError
@@ -63,7 +63,7 @@ def _make(config: Config) -> CohortGrid:
     if cohorts is None:
         return CohortGrid({}, {}, 0, 0)
     sets = [_cohort_name(f"cohorts.sets[{i}]", name) for i, name in enumerate(cohorts["sets"])]
-    _check_trials(cohorts)
+    check_trials(cohorts, "cohorts.")
     for name in cohorts["set_donors"]:
         _known(f"cohorts.set_donors.{name}", name, cohorts)
     donors, jobs = {}, {}
@@ -173,17 +173,3 @@ def _known(key: str, name: str, cohorts: dict[str, Any]) -> None:
         raise ConfigError(
             f"{key}: found {name}, expected one of cohorts.sets: {', '.join(cohorts['sets'])}"
         )
-
-
-def _check_trials(cohorts: dict[str, Any]) -> None:
-    """Equal budgets: the same number of trials for every arm."""
-    if cohorts["tuning"] is None:
-        return
-    counts = {name: len(arm["trials"]) for name, arm in cohorts["arms"].items()}
-    expected = Counter(counts.values()).most_common(1)[0][0]
-    for name, found in counts.items():
-        if found != expected or not found:
-            raise ConfigError(
-                f"cohorts.arms.{name}.trials: found {found}, expected "
-                f"{expected or 'at least 1'} as in the other arms: equal tuning budgets"
-            )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from xpeft.data.cohort import Cohort, load_cohort
 from xpeft.encoder import Encoder, TokenTable, load_encoder
@@ -15,9 +14,8 @@ from xpeft.errors import ConfigError
 from xpeft.fitting import ProfileData
 from xpeft.hashing import derive_key, mix64
 from xpeft.ids import id_text
-from xpeft.io import canonical_json
 from xpeft.job import EncoderSpec
-from xpeft.machine import processor_name, set_determinism, versions
+from xpeft.machine import set_determinism
 from xpeft.running import Provenance
 
 
@@ -35,11 +33,6 @@ class Inputs:
         """C, classes."""
         return len(self.cohort.meta.labels)
 
-    @property
-    def device(self) -> str:
-        """ "cpu" or "cuda"."""
-        return self.provenance.device
-
     def name(self, profile: int) -> str:
         """The id of a profile, 16 hexadecimal digits."""
         return id_text(self.cohort.sheet[profile].profile)
@@ -49,16 +42,11 @@ class Inputs:
         return self.data(capped(self.cohort.train_rows(profile), limit), seed)
 
     def identity(self, phase: str, config: str, **more: str) -> dict[str, str]:
-        """What a checkpoint must be of, to be gone on from: all that decides the result."""
-        return {
-            "phase": phase,
-            "config": config,
-            "data": canonical_json(self.cohort.meta.files),
-            "encoder": f"{self.encoder.digest} {self.encoder.dtype}",
-            "machine": f"{processor_name(self.device)}, {self.provenance.threads} threads",
-            "versions": canonical_json(versions()),
-            **more,
-        }
+        """See `Provenance.identity`."""
+        files = self.cohort.meta.files
+        return self.provenance.identity(
+            self.encoder, phase, config_sha256=config, files=files, **more
+        )
 
     def data(self, rows: npt.NDArray[np.int64], seed: int) -> ProfileData:
         """Some rows of the cohort as training data."""
@@ -75,8 +63,6 @@ def load_inputs(
         ConfigError: no such device, or the folder holds another cohort.
         DataError, EncoderError: an input is missing or damaged.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: found cuda, but torch sees no GPU; use --device cpu")
     set_determinism(device, threads)
     provenance = Provenance(device, threads)
     found = load_cohort(data_dir)

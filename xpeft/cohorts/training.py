@@ -25,6 +25,7 @@ from torch import Tensor
 from xpeft.bank import Bank
 from xpeft.codec import MaskFormat
 from xpeft.cohorts.donors import Base, load_base
+from xpeft.cohorts.grid import needs_donors
 from xpeft.cohorts.inputs import Inputs, capped, load_inputs, profile_seed
 from xpeft.data.cohort import Cohort
 from xpeft.errors import ConfigError
@@ -45,6 +46,7 @@ from xpeft.job import CohortJob, TrainingSpec
 from xpeft.methods import BankMasks, Method, SingleAdapter, init_head, make_bank, make_method
 from xpeft.running import progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
+from xpeft.tuning import choose, trial_specs, with_settings
 
 log = logging.getLogger(__name__)
 
@@ -301,10 +303,7 @@ def _tune(arm: _Arm, fold: int, work: Path, stop: threading.Event) -> dict[str, 
         )
     trials = [dict(trial) for trial in tuning.trials]
     profiles, specs = [], []
-    for trial in trials:
-        spec = dataclasses.replace(job.training, **trial)  # type: ignore[arg-type]
-        if tuning.epochs is not None:
-            spec = dataclasses.replace(spec, epochs=tuning.epochs)
+    for spec in trial_specs(job.training, tuning):
         for number, (rows, _) in enumerate(divided):
             profiles.append(inputs.data(rows, tuning.seed + number))
             specs.append(spec)
@@ -327,19 +326,13 @@ def _tune(arm: _Arm, fold: int, work: Path, stop: threading.Event) -> dict[str, 
             }
         )
         log.info("  trial %d: %s: loss %.4f", number + 1, trial, loss)
-    finished = [i for i, result in enumerate(results) if result["loss"] is not None]
-    if not finished:
-        raise ConfigError(
-            f"job {job.arm} on {job.cohort}: all {len(trials)} trials diverged; lower the learning "
-            "rates in the trials"
-        )
     held_count = sum(len(held_rows) for _, held_rows in divided)
     total = held_count + sum(len(rows) for rows, _ in divided)
     return {
         "split": f"{held_count} of {total} training rows of {len(chosen)} "
         f"{'model' if job.scope == 'cohort' else 'profiles'}, held out by item",
         "trials": results,
-        "chosen": min(finished, key=lambda i: (results[i]["loss"], i)),
+        "chosen": choose(results, f"job {job.arm} on {job.cohort}"),
     }
 
 
@@ -353,7 +346,7 @@ def _train(
 ) -> dict[str, Any]:
     job, inputs = arm.job, arm.inputs
     cohort = inputs.cohort
-    spec = dataclasses.replace(job.training, **chosen)  # type: ignore[arg-type]
+    spec = with_settings(job.training, chosen)
     profiles: list[ProfileData] = []
     if job.scope == "cohort":
         everyone = range(len(cohort.sheet))
@@ -436,10 +429,9 @@ def _check(job: CohortJob, donors_dir: str | os.PathLike[str] | None) -> None:
         raise ConfigError(f"{where}: head_only with a shared head has nothing to train")
     if job.method.method == "x_peft" and job.bank is None:
         raise ConfigError(f"{where}: found x_peft and no bank, expected one")
-    warm = job.bank is not None and job.bank.kind == "warm"
-    if job.scope == "cohort" and (warm or job.base != "none"):
+    if job.scope == "cohort" and needs_donors(job):
         raise ConfigError(f"{where}: found scope cohort on a base, expected base none")
-    if (warm or job.base != "none") and donors_dir is None:
+    if needs_donors(job) and donors_dir is None:
         raise ConfigError(f"{where}: needs what donors leave; name their folder with --donors")
 
 

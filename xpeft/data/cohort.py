@@ -15,19 +15,18 @@ Profiles are named by 64-bit ids alone (`profile_id`); the names of authors are 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from xpeft.data.prepared import read_meta, require_file
 from xpeft.data.sheet import SheetRow, Tally, read_sheet, tally
-from xpeft.errors import DataError, XpeftError
-from xpeft.io import read_json, sha256_file
+from xpeft.errors import DataError
 
 SUITE = "profiles"
 FILES = ("items.parquet", "rows.parquet", "sheet.tsv")
@@ -158,9 +157,9 @@ def load_cohort(folder: str | os.PathLike[str]) -> Cohort:
     folder = Path(folder)
     if not (folder / "meta.json").is_file():
         raise DataError(f"{folder}: expected a prepared cohort, found no meta.json; run xpeft data")
-    meta = _read_meta(folder / "meta.json")
+    meta = read_meta(folder / "meta.json", CohortMeta)
     for name in FILES:
-        _check_file(folder / name, meta)
+        require_file(folder / name, meta.files)
     with pq.ParquetFile(folder / "items.parquet") as file:
         items = file.read()
     with pq.ParquetFile(folder / "rows.parquet") as file:
@@ -198,27 +197,3 @@ def tallies(
         codes = label[first:last][~held].tolist()
         found[ids[place]] = tally(ids[place], codes, int(held.sum()), labels)
     return found
-
-
-def _read_meta(path: Path) -> CohortMeta:
-    try:
-        value: Any = read_json(path)
-    except XpeftError as error:
-        raise DataError(str(error)) from None
-    expected = {field.name for field in fields(CohortMeta)}
-    found = set(value) if isinstance(value, dict) else set()
-    if found != expected:
-        wrong = ", ".join(sorted(found ^ expected))
-        raise DataError(f"{path}: missing or unknown fields: {wrong}; run xpeft data again")
-    return CohortMeta(**value)
-
-
-def _check_file(path: Path, meta: CohortMeta) -> None:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, expected by meta.json; run xpeft data again")
-    digest, expected = sha256_file(path), meta.files.get(path.name)
-    if digest != expected:
-        raise DataError(
-            f"{path}: found sha256 {digest}, expected {expected} from meta.json; the file was "
-            "changed or damaged, run xpeft data again"
-        )

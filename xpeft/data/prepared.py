@@ -12,10 +12,10 @@ file is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,11 @@ import pyarrow.parquet as pq
 from xpeft.errors import DataError, XpeftError
 from xpeft.hashing import mix64
 from xpeft.io import read_json, sha256_file
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+M = TypeVar("M", bound="DataclassInstance")
 
 SPLITS = ("train", "validation")
 
@@ -119,7 +124,7 @@ def load_prepared(folder: str | os.PathLike[str]) -> Prepared:
     folder = Path(folder)
     if not (folder / "meta.json").is_file():
         raise DataError(f"{folder}: expected a prepared folder, found no meta.json; run xpeft data")
-    meta = _read_meta(folder / "meta.json")
+    meta = read_meta(folder / "meta.json", Meta)
     train, validation = (_read_split(folder, split, meta) for split in SPLITS)
     return Prepared(meta=meta, train=train, validation=validation)
 
@@ -153,29 +158,43 @@ def holdout(
     return np.flatnonzero(~dev), np.flatnonzero(dev)
 
 
-def _read_meta(path: Path) -> Meta:
+def read_meta(path: Path, kind: type[M]) -> M:
+    """The meta.json of a prepared folder, as the dataclass `kind`.
+
+    Raises:
+        DataError: it is no JSON, or its fields are not those of `kind`.
+    """
     try:
         value = read_json(path)
     except XpeftError as error:
         raise DataError(str(error)) from None
-    expected = {field.name for field in fields(Meta)}
+    expected = {field.name for field in fields(kind)}
     found = set(value) if isinstance(value, dict) else set()
     if found != expected:
         wrong = ", ".join(sorted(found ^ expected))
         raise DataError(f"{path}: missing or unknown fields: {wrong}; run xpeft data again")
-    return Meta(**value)
+    return kind(**value)
 
 
-def _read_split(folder: Path, split: str, meta: Meta) -> Split:
-    path = folder / f"{split}.parquet"
+def require_file(path: Path, files: Mapping[str, str]) -> None:
+    """Refuse a prepared file that is missing or not that of meta.json's `files`.
+
+    Raises:
+        DataError: with what was found and expected.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file, expected by meta.json; run xpeft data again")
-    digest, expected = sha256_file(path), meta.files.get(path.name)
+    digest, expected = sha256_file(path), files.get(path.name)
     if digest != expected:
         raise DataError(
             f"{path}: found sha256 {digest}, expected {expected} from meta.json; the file was "
             "changed or damaged, run xpeft data again"
         )
+
+
+def _read_split(folder: Path, split: str, meta: Meta) -> Split:
+    path = folder / f"{split}.parquet"
+    require_file(path, meta.files)
     with pq.ParquetFile(path) as file:
         table: pa.Table = file.read()
     return Split(
