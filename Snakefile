@@ -43,6 +43,7 @@ wildcard_constraints:
     cohort="[^/]+",
     part="[^/]+",
     fold="[0-9]+",
+    n="[0-9]+",
 
 
 localrules:
@@ -73,6 +74,11 @@ rule records:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+
+
+if PLAN.pools:
+
+    include: "workflow/rules/banks.smk"
 
 
 if PLAN.grid.jobs:

@@ -16,13 +16,16 @@ from xpeft.cells import (
     job_path,
     job_text,
     make_jobs,
+    make_pool_jobs,
+    needs_trained_bank,
     record_paths,
+    sources_of,
     write_job,
 )
 from xpeft.config import merge, resolve_config
 from xpeft.errors import ConfigError
 from xpeft.io import read_json
-from xpeft.job import Job
+from xpeft.job import Job, job_from_dict
 
 BASE: dict[str, Any] = {
     "tier": "test",
@@ -134,6 +137,51 @@ def test_a_changed_arm_changes_its_own_jobs() -> None:
     assert changed == {"glue/rte/head", "glue/rte/soft", "glue/rte/hard"}
 
 
+POOL = {"tasks": ["glue/rte", "glue/wnli", "glue/cola"], "adapters": 3, "training": {"lr": 0.5}}
+TRAINED: dict[str, Any] = {
+    "method": "x_peft",
+    "mask": "soft",
+    "bank": {"kind": "trained", "n": 6},
+    "trials": [{"lr": 0.1}, {"lr": 0.2}],
+}
+
+
+def test_pools_have_a_job_a_source() -> None:
+    config = resolve_config(merge(copy.deepcopy(BASE), {"pool": POOL, "training": {"epochs": 7}}))
+    pools = make_pool_jobs(config)
+    assert [job_name(job) for job in pools.values()] == [f"pools/{task}" for task in pools]
+    assert list(pools) == POOL["tasks"]
+    one = pools["glue/wnli"]
+    assert (one.adapters, one.training.epochs, one.training.lr) == (3, 7, 0.5)
+    assert job_from_dict(one.to_dict()) == one
+    assert make_pool_jobs(resolve_config(copy.deepcopy(BASE))) == {}
+
+
+def test_a_trained_bank_holds_nothing_of_its_target() -> None:
+    config = resolve_config(merge(copy.deepcopy(BASE), {"pool": POOL}))
+    assert sources_of(config, "glue/rte") == ["glue/wnli", "glue/cola"]
+    assert sources_of(config, "glue/sst2") == POOL["tasks"]
+    assert sources_of(config, "superglue/wsc") == ["glue/rte", "glue/cola"]
+    found = jobs(pool=POOL, arms={"trained": TRAINED})
+    assert needs_trained_bank(found["glue/rte/trained"])
+    assert not needs_trained_bank(found["glue/rte/soft"])
+
+
+def test_what_no_pool_can_give() -> None:
+    assert error(arms={"trained": TRAINED}).startswith(
+        "arms.trained.bank.path: found null, expected the folder of a trained bank; or set pool"
+    )
+    more = merge(TRAINED, {"bank": {"n": 7}})
+    assert error(pool=POOL, arms={"trained": more}).startswith(
+        "arms.trained.bank.n: found 7 for glue/rte, expected at most 2 sources x 3 adapters = 6;"
+    )
+    other = merge(TRAINED, {"bank": {"reduction": 4}})
+    assert error(pool=POOL, arms={"trained": other}).startswith(
+        "arms.trained.bank.reduction: found 4, expected 16 of the top-level bank"
+    )
+    assert error(pool={**POOL, "tasks": ["glue/nothing"]}).startswith("pool.tasks[0]: task glue/no")
+
+
 # ------------------------------------------------------------------------------- the files
 
 
@@ -219,7 +267,7 @@ def test_equal_budgets() -> None:
         ),
         (
             {"method": "x_peft", "mask": "soft", "bank": {"kind": "trained"}},
-            "arms.a.bank.path: found None, expected the bank's folder for a bank of kind trained",
+            "arms.a.bank.path: found null, expected the folder of a trained bank; or set pool",
         ),
     ],
 )

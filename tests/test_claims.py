@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factory import QUICK, make_ledger, make_record, make_tier
+from factory import (
+    QUICK,
+    make_cohort_record,
+    make_ledger,
+    make_people,
+    make_record,
+    make_tier,
+)
 
 from xpeft import stats
 from xpeft.claims import CLAIMS_FILE, NO_EVIDENCE, VERDICTS, judge, load_claims, write_claims
@@ -274,3 +281,24 @@ def test_a_claim_is_not_decided_by_records_that_disagree_on_their_cell(tmp_path:
         write_record(tmp_path / record_path(record["cell"]), record)
     with pytest.raises(RecordError, match=r"seed1\.json: cell\.k: found 49, expected 50"):
         make_summary(tmp_path)
+
+
+def test_a_claim_on_authors_takes_all_sets_whatever_their_banks_size(tmp_path: Path) -> None:
+    for cohort, n in (("huffpost", 40), ("md_agreement", 100)):
+        people = make_people(cohort, labels=("a", "b", "c", "d"))
+        for name in ("hard-warm", "hard-random", "bias"):
+            for seed in range(2):
+                record = make_cohort_record(people, name, seed, cohort=cohort)
+                record["result"]["profiles"].pop("masks", None)
+                if record["cell"]["n"]:
+                    record["cell"]["n"] = n
+                write_record(tmp_path / "records" / record_path(record["cell"]), record)
+    arms = make_summary(tmp_path / "records")["arms"]
+    for claim in ("warm-random", "authors-bias"):
+        found = verdict(claim, arms)
+        assert [task["task"] for task in found["tasks"]] == [
+            "profiles/huffpost",
+            "profiles/md_agreement",
+        ]
+        assert found["interval"]["over"] == "profiles and seeds"
+    assert verdict("authors-parity", arms)["verdict"] == NO_EVIDENCE  # the arm is not there

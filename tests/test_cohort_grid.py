@@ -24,9 +24,9 @@ BASE: dict[str, Any] = {
         "parts": 3,
         "max_train_rows": 64,
         "training": {"batch_size": 8},
-        "bank": {"n": 40},
-        "donors": {"n": 100, "base_training": {"epochs": 2}, "training": {"lr": 0.001}},
-        "set_donors": {"profiles/huffpost": 30},
+        "bank": {"n": 100},
+        "donors": {"base_training": {"epochs": 2}, "training": {"lr": 0.001}},
+        "set_n": {"profiles/huffpost": 30},
         "arms": {
             "shared": {"method": "head_only", "scope": "cohort"},
             "bias": {"method": "head_only", "base": "adapter", "head": "shared+bias"},
@@ -58,10 +58,10 @@ def test_jobs_hold_what_the_config_says() -> None:
     assert list(made.jobs) == [
         f"profiles/{cohort}/{arm}"
         for cohort, n in (("md_agreement", 100), ("huffpost", 30))
-        for arm in ("shared", "bias", "random-n40", f"warm-n{n}")
+        for arm in ("shared", "bias", f"random-n{n}", f"warm-n{n}")
     ]
-    job = made.jobs["profiles/huffpost/random-n40"]
-    assert (job.method.k, job.bank.n, job.bank.kind) == (10, 40, "random")
+    job = made.jobs["profiles/huffpost/random-n30"]
+    assert (job.method.k, job.bank.n, job.bank.kind) == (8, 30, "random")
     assert (job.training.epochs, job.training.batch_size, job.training.head_lr) == (4, 8, 0.02)
     assert job.max_train_rows == 64
     warm = made.jobs["profiles/huffpost/warm-n30"]
@@ -76,6 +76,11 @@ def test_jobs_hold_what_the_config_says() -> None:
     assert made.donors["md_agreement"].n == 100
 
 
+def test_donors_tune_adapters_only_where_an_arm_is_over_a_warm_bank() -> None:
+    made = grid({"cohorts": {"arms": {"warm-n{n}": {"sets": ["profiles/huffpost"]}}}})
+    assert {name: job.n for name, job in made.donors.items()} == {"md_agreement": 0, "huffpost": 30}
+
+
 def test_parts() -> None:
     made = grid()
     assert made.parts_of(made.jobs["profiles/huffpost/shared"]) == ["all"]
@@ -83,7 +88,7 @@ def test_parts() -> None:
         f"{fold}/{part}/3" for fold in (0, 1) for part in range(3)
     ]
     changed = merge(copy.deepcopy(BASE), {"cohorts": {"sets": ["profiles/lamp_news_user"]}})
-    del changed["cohorts"]["set_donors"]
+    del changed["cohorts"]["set_n"]
     lamp = make_cohort_grid(resolve_config(changed))
     lamp_job = lamp.jobs["profiles/lamp_news_user/bias"]
     assert lamp.parts_of(lamp_job) == ["0/0/3", "0/1/3", "0/2/3"]  # fold 1 has donors alone
@@ -93,7 +98,8 @@ def test_which_jobs_need_donors() -> None:
     made = grid()
     found = {name.split("/")[2]: needs_donors(job) for name, job in made.jobs.items()}
     assert found == {
-        "shared": False, "bias": True, "random-n40": False, "warm-n100": True, "warm-n30": True,
+        "shared": False, "bias": True, "random-n100": False, "random-n30": False,
+        "warm-n100": True, "warm-n30": True,
     }  # fmt: skip
 
 
@@ -119,11 +125,11 @@ def test_a_seed_more_leaves_the_hash_as_it_is() -> None:
     [
         ({"sets": ["glue/sst2"]}, r"cohorts.sets\[0\]: found glue/sst2, expected profiles/<name>"),
         ({"sets": ["profiles/nobody"]}, r"cohorts.sets\[0\]: .*nobody"),
-        ({"set_donors": {"profiles/x": 3}}, "set_donors.profiles/x: found profiles/x"),
+        ({"set_n": {"profiles/x": 3}}, "set_n.profiles/x: found profiles/x"),
         ({"arms": {"bias": {"sets": ["profiles/x"]}}}, "cohorts.arms.bias.sets: found profiles/x"),
         ({"arms": {"bias": {"mask": "soft"}}}, "cohorts.arms.bias.mask: found soft, expected null"),
         ({"arms": {"a": {"method": "x_peft"}}}, "arms.a.mask: found None, expected soft or hard"),
-        ({"arms": {"warm-n{n}": {"bank": {"n": 7}}}}, "bank.n: found 7, expected 100, the donors'"),
+        ({"arms": {"warm-n{n}": {"bank": {"n": 7}}}}, "bank.n: found 7, expected 100 as in"),
         ({"arms": {"warm-n{n}": {"bank": {"kind": "trained"}}}}, "bank.kind: found trained"),
         ({"arms": {"warm-n{n}": {"bank": {"kind": "random"}}}}, "found adapter over a random"),
         ({"arms": {"warm-n{n}": {"bank": {"path": "b"}}}}, "bank.path: found 'b', expected null"),

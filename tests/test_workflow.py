@@ -43,6 +43,24 @@ arms:
     trials: [{lr: 1.0}, {lr: 2.0}]
 """
 
+POOLED = """
+tier: test
+evidence: null
+encoder: {name: tiny, source: local, path: encoder, dtype: float32}
+data: {embedded: {train_rows: 40, validation_rows: 20}}
+tasks: [embedded/sentiment]
+seeds: [0]
+device: cpu
+bank: {n: 4, reduction: 4}
+training: {epochs: 1, batch_size: 8}
+pool: {tasks: [embedded/sentiment, embedded/entailment], adapters: 4}
+arms:
+  x_peft-soft-trained-n{n}:
+    method: x_peft
+    mask: soft
+    bank: {kind: trained, n: [2, 4]}
+"""
+
 AGGREGATION = {"summary": 1, "claims": 1, "figures": 1, "tables": 1, "html": 1}
 
 
@@ -139,12 +157,15 @@ def test_the_quick_tier_resolves(tmp_path: Path) -> None:
 def test_the_full_paper_tier_resolves(tmp_path: Path, argv: tuple[object, ...]) -> None:
     (tmp_path / "slurm").symlink_to(ROOT / "slurm")
     (tmp_path / "config").symlink_to(ROOT / "config")
-    # 9 tasks x (head_only, single_adapter, full, soft and hard masks at five N)
+    # 9 tasks x (head_only, single_adapter, full, soft and hard masks over random banks at five N
+    # and over trained ones at two); pools of 8 tasks
     assert planned(tmp_path, *argv) == {
         "cells": 1,
-        "job": 117,
+        "job": 153 + 8,
         "data": 9,
-        "train": 117,
+        "pool": 8,
+        "trained_bank": 18,
+        "train": 153,
         "ledger": 1,
         **AGGREGATION,
     }
@@ -158,6 +179,29 @@ def test_another_config_is_not_mixed_with_the_default(tmp_path: Path) -> None:
         "train": 3,
         "records": 1,
     }
+
+
+def test_a_trained_bank_is_made_of_the_other_tasks(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(POOLED)
+    argv = ("records", "--configfile", "c.yaml")
+    assert planned(tmp_path, *argv) == {
+        "job": 3,  # two arms, and the pool of entailment alone
+        "data": 2,
+        "pool": 1,
+        "trained_bank": 2,
+        "train": 2,
+        "records": 1,
+    }
+    save_encoder(tmp_path / "encoder")
+    done = snakemake(tmp_path, "--cores", "2", *argv)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = read_json(
+        tmp_path / "results/test/records/embedded/sentiment/x_peft-soft-trained-n4/seed0.json"
+    )
+    manifest = read_json(tmp_path / "results/test/banks/embedded/sentiment/n4/manifest.json")
+    assert manifest["recipe"]["sources"] == ["embedded/entailment"]
+    assert record["run"]["bank_sha256"] == manifest["digest"]
+    assert planned(tmp_path, *argv) == {}
 
 
 @pytest.mark.parametrize(

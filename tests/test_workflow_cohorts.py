@@ -29,7 +29,6 @@ cohorts:
   authors: 24
   seeds: [0, 1]
   tuning: {max_rows: 100, holdout: 0.3}
-  donors: {n: 4}
   arms:
     shared: {method: head_only, scope: cohort, trials: [{head_lr: 0.01}, {head_lr: 0.1}]}
     x_peft-hard-warm-n{n}:

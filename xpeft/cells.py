@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from xpeft.config import Config
-from xpeft.data.specs import get_task
+from xpeft.data.specs import get_task, near_duplicates
 from xpeft.errors import ConfigError, DataError
 from xpeft.io import canonical_json, write_text
-from xpeft.job import AnyJob, CohortJob, DonorJob, Job
+from xpeft.job import AnyJob, CohortJob, DonorJob, Job, PoolJob
 
 BANK_METHODS = ("x_peft",)
 """Methods that choose from a bank."""
@@ -57,8 +57,48 @@ def _make_jobs(config: Config) -> list[Job]:
     return jobs
 
 
+def make_pool_jobs(config: Config) -> dict[str, PoolJob]:
+    """The jobs that tune adapters for `trained` banks, by source task; none without a pool."""
+    pool = config["pool"]
+    if pool is None:
+        return {}
+    return {
+        task: PoolJob.from_dict(
+            {
+                "tier": config["tier"],
+                "suite": task.split("/")[0],
+                "task": task.split("/")[1],
+                "encoder": config["encoder"],
+                "training": {**config["training"], **pool["training"]},
+                "adapters": pool["adapters"],
+                "reduction": config["bank"]["reduction"],
+                "max_train_rows": pool["max_train_rows"],
+                "seed": pool["seed"],
+                "threads": config["threads"],
+            }
+        )
+        for task in pool["tasks"]
+    }
+
+
+def sources_of(config: Config, task: str) -> list[str]:
+    """The source tasks that a `trained` bank for `task` may hold, in the pool's order."""
+    kept_out = (task, *near_duplicates(task))
+    return [source for source in config["pool"]["tasks"] if source not in kept_out]
+
+
+def needs_trained_bank(job: Job) -> bool:
+    """Whether the job's bank is made of the pools."""
+    return job.bank is not None and job.bank.kind == "trained" and job.bank.path is None
+
+
 def job_name(job: AnyJob) -> str:
-    """`<suite>/<task>/<arm>`, as in paths; `donors/<cohort>/donors` for a job without an arm."""
+    """`<suite>/<task>/<arm>`, as in paths.
+
+    Jobs without an arm are `donors/<cohort>/donors` and `pools/<suite>/<task>`.
+    """
+    if isinstance(job, PoolJob):
+        return f"pools/{job.suite}/{job.task}"
     if isinstance(job, DonorJob):
         return f"donors/{job.cohort}/donors"
     if isinstance(job, CohortJob):
@@ -157,6 +197,8 @@ def _job(config: Config, task: str, name: str, arm: dict[str, Any]) -> Job:
     suite, short = task.split("/")
     bank = {**config["bank"], **arm["bank"]}
     _check_arm(name, arm, bank)
+    if arm["method"] in BANK_METHODS and bank["kind"] == "trained" and bank["path"] is None:
+        _check_trained(name, config, task, bank)
     tuning = config["tuning"]
     training = {
         **config["training"],
@@ -194,12 +236,15 @@ def _check_common(config: Config) -> None:
     tasks, data, encoder = config["tasks"], config["data"], config["encoder"]
     for i, task in enumerate(tasks):
         _check_task(f"tasks[{i}]", task, data["source"])
+    sources = [] if config["pool"] is None else config["pool"]["tasks"]
+    for i, task in enumerate(sources):
+        _check_task(f"pool.tasks[{i}]", task, data["source"])
     for key, named in (
         ("task_training", config["task_training"]),
         ("data.task_max_train_rows", data["task_max_train_rows"]),
     ):
         for task in named:
-            _check_known(f"{key}.{task}", task, tasks)
+            _check_known(f"{key}.{task}", task, [*tasks, *sources])
     for name, arm in config["arms"].items():
         for i, task in enumerate(arm["tasks"] or []):
             _check_known(f"arms.{name}.tasks[{i}]", task, tasks)
@@ -257,11 +302,33 @@ def _check_arm(name: str, arm: dict[str, Any], bank: dict[str, Any]) -> None:
         raise ConfigError(f"{key}.k: found null, expected the number of adapters to select")
     if k is not None and k > bank["n"]:
         raise ConfigError(f"{key}.k: found {k}, expected at most bank.n = {bank['n']}")
-    if (bank["kind"] == "random") != (bank["path"] is None):
+    wrong = {"random": bank["path"] is not None, "warm": bank["path"] is None}
+    if wrong.get(bank["kind"]):
         expected = "null" if bank["kind"] == "random" else "the bank's folder"
         raise ConfigError(
             f"{key}.bank.path: found {bank['path']!r}, expected {expected} "
             f"for a bank of kind {bank['kind']}"
+        )
+
+
+def _check_trained(name: str, config: Config, task: str, bank: dict[str, Any]) -> None:
+    key, pool = f"arms.{name}.bank", config["pool"]
+    if pool is None:
+        raise ConfigError(
+            f"{key}.path: found null, expected the folder of a trained bank; or set pool, of "
+            "whose tasks trained banks are made"
+        )
+    sources = sources_of(config, task)
+    if bank["n"] > len(sources) * pool["adapters"]:
+        raise ConfigError(
+            f"{key}.n: found {bank['n']} for {task}, expected at most {len(sources)} sources x "
+            f"{pool['adapters']} adapters = {len(sources) * pool['adapters']}; raise "
+            "pool.adapters or add to pool.tasks"
+        )
+    if bank["reduction"] != config["bank"]["reduction"]:
+        raise ConfigError(
+            f"{key}.reduction: found {bank['reduction']}, expected {config['bank']['reduction']} "
+            "of the top-level bank, with which the pools are tuned"
         )
 
 

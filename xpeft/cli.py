@@ -364,6 +364,32 @@ def _add_bank(verbs: Verbs) -> None:
     verb.add_argument("--model-type", default="bert", help="its family (default: %(default)s)")
     add_file(verb, "--out", "folder to write", metavar="FOLDER", required=True)
 
+    verb = add_verb(
+        group,
+        "pool",
+        "Tune the adapters of one source task, all at once; goes on from a checkpoint.",
+        _bank_pool,
+        "xpeft bank pool --job results/small/jobs/pools/glue/rte.json "
+        "--data results/small/data/glue/rte --out results/small/pools/glue/rte "
+        "--work results/small/work/pools/glue/rte",
+    )
+    add_file(verb, "--job", "job file, from xpeft cells", required=True)
+    add_file(verb, "--data", "prepared folder, from xpeft data", metavar="DIR", required=True)
+    add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
+    add_file(verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True)
+    add_device(verb)
+    verb = add_verb(
+        group,
+        "trained",
+        "Make a bank of the adapters of some pools, taken in turn.",
+        _bank_trained,
+        "xpeft bank trained results/small/pools/glue/rte results/small/pools/glue/mrpc --n 20 "
+        "--out banks/pairs",
+    )
+    verb.add_argument("pools", type=Path, nargs="+", metavar="POOL", help="folders of pools")
+    verb.add_argument("--n", type=int, required=True, help="adapters of the bank")
+    add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
+
 
 def _bank_random(args: Args) -> None:
     from xpeft.shapes import encoder_shape
@@ -430,6 +456,26 @@ def _bank_export(args: Args) -> None:
     print(f"{args.out}: adapter {args.adapter} of {args.bank}")
 
 
+def _bank_pool(args: Args) -> int:
+    from xpeft.job import PoolJob
+
+    def run(job: PoolJob, **options: Any) -> None:
+        from xpeft.pool import train_pool
+
+        train_pool(job, args.data, args.out, args.work, **options)
+
+    return run_training(args, PoolJob.read(args.job), run)
+
+
+def _bank_trained(args: Args) -> None:
+    from xpeft.bank import save_bank
+    from xpeft.pool import make_trained_bank
+
+    bank = make_trained_bank(args.pools, args.n)
+    save_bank(bank, args.out)
+    print(f"{args.out}: {_bank_text(bank)}")
+
+
 def _bank_text(bank: Any) -> str:
     return (
         f"{bank.kind} bank, L={bank.layers} N={bank.n} d={bank.width} b={bank.bottleneck}, "
@@ -455,6 +501,7 @@ def _add_train(verbs: Verbs) -> None:
     add_file(verb, "--data", "prepared folder, from xpeft data", metavar="DIR", required=True)
     add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
     add_file(verb, "--tuning", "file for what tuning tried and chose", required=True)
+    add_file(verb, "--bank", "folder of the bank, for a job over a stored one", metavar="DIR")
     add_file(verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True)
     add_device(verb)
 
@@ -504,7 +551,7 @@ def _train(args: Args) -> int:
     def run(job: Job, **options: Any) -> None:
         from xpeft.trainer import train_job
 
-        train_job(job, args.data, args.out, args.tuning, args.work, **options)
+        train_job(job, args.data, args.out, args.tuning, args.work, bank_dir=args.bank, **options)
 
     return run_training(args, Job.read(args.job), run)
 

@@ -156,6 +156,22 @@ class Job(_Told):
 
 
 @dataclass(frozen=True)
+class PoolJob(_Told):
+    """The adapters that one source task gives to `trained` banks; see `xpeft.pool`."""
+
+    tier: str
+    suite: str
+    task: str
+    encoder: EncoderSpec
+    training: TrainingSpec
+    adapters: int
+    reduction: int = 16  # paper
+    max_train_rows: int | None = None  # of the task, before they are halved; None for all
+    seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
 class DonorJob(_Told):
     """What the donors of a cohort leave to its targets, for each fold of the sheet.
 
@@ -206,7 +222,7 @@ class CohortJob(_Told):
     variant: str = ""
 
 
-AnyJob = Job | DonorJob | CohortJob
+AnyJob = Job | PoolJob | DonorJob | CohortJob
 
 
 def job_from_dict(value: dict[str, Any]) -> AnyJob:
@@ -217,6 +233,8 @@ def job_from_dict(value: dict[str, Any]) -> AnyJob:
     """
     if "base_training" in value:
         return DonorJob.from_dict(value)
+    if "adapters" in value:
+        return PoolJob.from_dict(value)
     return CohortJob.from_dict(value) if "cohort" in value else Job.from_dict(value)
 
 

@@ -15,6 +15,7 @@ Names of parameters, with the part of the ledger that they belong to:
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -341,10 +342,13 @@ def make_method(encoder: Encoder, spec: MethodSpec, bank: Bank | None = None) ->
     return BankMasks(encoder, bank, spec)
 
 
-def make_bank(encoder: Encoder, spec: BankSpec) -> Bank:
-    """The random bank of a spec, or the stored one at its path.
+def make_bank(
+    encoder: Encoder, spec: BankSpec, folder: str | os.PathLike[str] | None = None
+) -> Bank:
+    """The random bank of a spec, or the stored one at its path, or else in `folder`.
 
     Raises:
+        ConfigError: a stored bank without a place.
         BankError: the stored one is missing, damaged, or not what the spec says.
     """
     if spec.kind == "random":
@@ -358,14 +362,15 @@ def make_bank(encoder: Encoder, spec: BankSpec) -> Bank:
             down_std=spec.down_std,
             up_std=spec.up_std,
         )
-    if spec.path is None:
+    place = spec.path or folder
+    if place is None:
         raise ConfigError(f"bank.path: found nothing, expected the folder of a {spec.kind} bank")
-    bank = load_bank(spec.path)
+    bank = load_bank(place)
     found = (bank.kind, bank.n, bank.bottleneck)
     expected = (spec.kind, spec.n, bottleneck_of(encoder.width, spec.reduction))
     if found != expected:
         raise BankError(
-            f"{spec.path}: found a bank of kind, N and b {found}, expected {expected} from the job"
+            f"{place}: found a bank of kind, N and b {found}, expected {expected} from the job"
         )
     return bank
 

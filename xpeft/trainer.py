@@ -17,7 +17,6 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from xpeft import records
 from xpeft.bank import Bank
 from xpeft.cells import cell_of
 from xpeft.data.prepared import Prepared, Split, holdout, load_prepared
+from xpeft.data.specs import near_duplicates
 from xpeft.encoder import Encoder, TokenTable, load_encoder
 from xpeft.errors import ConfigError
 from xpeft.fitting import (
@@ -47,9 +47,11 @@ from xpeft.fitting import (
 from xpeft.hashing import mix64
 from xpeft.io import read_json, write_json
 from xpeft.job import Job, TrainingSpec
+from xpeft.labels import LabelScale
 from xpeft.machine import set_determinism
 from xpeft.methods import Method, init_head, make_bank, make_method
 from xpeft.metrics import compute
+from xpeft.pool import require_foreign
 from xpeft.running import Provenance, progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
 from xpeft.tuning import choose, trial_specs, with_settings
@@ -67,6 +69,7 @@ def train_job(
     tuning_file: str | os.PathLike[str],
     work_dir: str | os.PathLike[str],
     *,
+    bank_dir: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     threads: int | None = None,
 ) -> None:
@@ -78,6 +81,7 @@ def train_job(
         records_dir: folder of the job's records.
         tuning_file: what was tried on held-out training rows, and what was chosen.
         work_dir: checkpoints; removed when the records are written.
+        bank_dir: the stored bank, for a job whose bank is stored and names no path.
         device: "cpu" or "cuda".
         threads: of the CPU; None for the job's own number. Scores depend on it.
 
@@ -86,7 +90,7 @@ def train_job(
         DataError, EncoderError, BankError: an input is missing, damaged or does not fit.
         Interrupted: SIGTERM came; a checkpoint was written.
     """
-    run = _Run(job, Path(data_dir), Path(work_dir), device, threads or job.threads)
+    run = _Run(job, Path(data_dir), Path(work_dir), bank_dir, device, threads or job.threads)
     with sigterm_flag() as stop:
         run.stop = stop
         settings = run.tune(Path(tuning_file))
@@ -97,7 +101,15 @@ def train_job(
 class _Run:
     """A job with its inputs loaded."""
 
-    def __init__(self, job: Job, data_dir: Path, work_dir: Path, device: str, threads: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        data_dir: Path,
+        work_dir: Path,
+        bank_dir: str | os.PathLike[str] | None,
+        device: str,
+        threads: int,
+    ) -> None:
         set_determinism(device, threads)
         self.job = job
         self.device = device
@@ -120,7 +132,9 @@ class _Run:
         if job.method.method == "x_peft":
             if job.bank is None:
                 raise ConfigError(f"job {job.arm}: x_peft without a bank")
-            self.bank = make_bank(self.encoder, job.bank)
+            self.bank = make_bank(self.encoder, job.bank, bank_dir)
+            name = f"{job.suite}/{job.task}"
+            require_foreign(self.bank.recipe, name, near_duplicates(name))
         self.method: Method = make_method(self.encoder, job.method, self.bank)
         self.tokens = self._tokenize(self.prepared.train)
         self.validation = self._tokenize(self.prepared.validation)
@@ -236,7 +250,7 @@ class _Run:
     ) -> Fitted:
         """Train one profile a spec and seed, as many at once as the method can."""
         labels = self.prepared.train.labels[rows]
-        scale = _LabelScale.of(labels)
+        scale = LabelScale.of(labels)
         profiles = [ProfileData(rows, scale.normalize(labels), seed) for seed in seeds]
         schedules = [schedule_of(spec, len(rows)) for spec in specs]
         size = self.method.together or len(seeds)
@@ -373,28 +387,6 @@ class _Run:
             seeds=",".join(map(str, seeds)),
             bank="" if self.bank is None else self.bank.digest,
         )
-
-
-@dataclass(frozen=True)
-class _LabelScale:
-    """Regression labels with mean 0 and deviation 1, so that learning rates mean the same."""
-
-    mean: float = 0.0
-    std: float = 1.0
-
-    @classmethod
-    def of(cls, labels: npt.NDArray[Any]) -> _LabelScale:
-        if labels.dtype.kind != "f":
-            return cls()
-        return cls(float(labels.mean()), float(labels.std()) or 1.0)
-
-    def normalize(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return labels if labels.dtype.kind != "f" else (labels - self.mean) / self.std
-
-    def fold_into(self, parameters: dict[str, Tensor]) -> None:
-        """Let the heads give numbers on the labels' own scale: nothing more to store."""
-        parameters["head.weight"].mul_(self.std)
-        parameters["head.bias"].mul_(self.std).add_(self.mean)
 
 
 def _merge(parts: Sequence[Fitted]) -> Fitted:

@@ -15,12 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xpeft.cells import job_index, job_name, job_text, make_jobs, record_paths
+from xpeft.cells import (
+    job_index,
+    job_name,
+    job_text,
+    make_jobs,
+    make_pool_jobs,
+    needs_trained_bank,
+    record_paths,
+    sources_of,
+)
 from xpeft.cohorts.grid import CohortGrid, make_cohort_grid, needs_donors
 from xpeft.config import Config, resolve_config
 from xpeft.errors import DataError
 from xpeft.io import canonical_json
-from xpeft.job import Job
+from xpeft.job import Job, PoolJob
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,14 @@ class Plan:
     Attributes:
         config: the resolved config.
         jobs: all jobs, by name `<suite>/<task>/<arm>`.
+        pools: jobs of the pools that trained banks are made of, by source task.
         grid: donor and cohort jobs.
         evidence: name and record files of the tier that is shown beside this run; None if none.
     """
 
     config: Config
     jobs: dict[str, Job]
+    pools: dict[str, PoolJob]
     grid: CohortGrid
     evidence: tuple[str, list[str]] | None
 
@@ -48,7 +59,13 @@ class Plan:
         """
         resolved = resolve_config(config, where)
         jobs = {job_name(job): job for job in make_jobs(resolved, where)}
-        return cls(resolved, jobs, make_cohort_grid(resolved, where), _evidence(resolved))
+        return cls(
+            resolved,
+            jobs,
+            make_pool_jobs(resolved),
+            make_cohort_grid(resolved, where),
+            _evidence(resolved),
+        )
 
     @property
     def tier(self) -> str:
@@ -87,6 +104,8 @@ class Plan:
     def job_text(self, wildcards: Any) -> str:
         """The job file of the wildcards suite, task and arm."""
         name = f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"
+        if wildcards.suite == "pools":
+            return job_text(self.pools[f"{wildcards.task}/{wildcards.arm}"]).rstrip()
         if wildcards.suite == "donors":
             return job_text(self.grid.donors[wildcards.task]).rstrip()
         if wildcards.suite == "profiles":
@@ -125,6 +144,28 @@ class Plan:
         if limit is not None:
             words += ["--max-train-rows", f"{limit}"]
         return shlex.join(words)
+
+    def bank(self, wildcards: Any) -> list[str]:
+        """The folder of the stored bank that a job needs; none for a random bank."""
+        job = self.jobs[f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"]
+        if job.bank is None or job.bank.kind == "random":
+            return []
+        if needs_trained_bank(job):
+            return [f"{self.root}/banks/{wildcards.suite}/{wildcards.task}/n{job.bank.n}"]
+        return [str(job.bank.path)]
+
+    def bank_argument(self, wildcards: Any) -> str:
+        """The argument of `xpeft train` for the stored bank, quoted for the shell."""
+        return _option("--bank", self.bank(wildcards))
+
+    def donors_argument(self, wildcards: Any) -> str:
+        """The argument of `xpeft cohort` for the folder of donors, quoted for the shell."""
+        return _option("--donors", self.donors(wildcards))
+
+    def pool_folders(self, wildcards: Any) -> list[str]:
+        """The pools that the trained banks of a task are made of."""
+        sources = sources_of(self.config, f"{wildcards.suite}/{wildcards.task}")
+        return [f"{self.root}/pools/{source}" for source in sources]
 
     def cohort_files(self, wildcards: Any) -> list[str]:
         """The local files that a cohort is prepared from; none for the embedded one.
@@ -197,6 +238,10 @@ class Plan:
         else:
             words = ["--records", f"{self.config['evidence']}/records"]
         return shlex.join(words)
+
+
+def _option(name: str, values: list[str]) -> str:
+    return shlex.join([name, *values]) if values else ""
 
 
 def _evidence(config: Config) -> tuple[str, list[str]] | None:

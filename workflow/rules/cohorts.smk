@@ -73,9 +73,7 @@ rule cohort_tune:
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),
-        donors=lambda wildcards, input: (
-            f"--donors {input.donors}" if input.donors else ""
-        ),
+        donors=PLAN.donors_argument,
         work=f"{PLAN.root}/work/tune/{{cohort}}/{{arm}}",
         device=PLAN.config["device"],
     shell:
@@ -105,9 +103,7 @@ rule cohort_part:
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),
-        donors=lambda wildcards, input: (
-            f"--donors {input.donors}" if input.donors else ""
-        ),
+        donors=PLAN.donors_argument,
         part=lambda wildcards: wildcards.part.replace("-", "/"),
         work=f"{PLAN.root}/work/part/{{cohort}}/{{arm}}/{{part}}",
         device=PLAN.config["device"],

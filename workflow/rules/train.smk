@@ -6,6 +6,7 @@ rule train:
         meta=f"{PLAN.root}/data/{{suite}}/{{task}}/meta.json",
         train=f"{PLAN.root}/data/{{suite}}/{{task}}/train.parquet",
         validation=f"{PLAN.root}/data/{{suite}}/{{task}}/validation.parquet",
+        bank=PLAN.bank,
     output:
         records=expand(
             f"{PLAN.root}/records/{{{{suite}}}}/{{{{task}}}}/{{{{arm}}}}/seed{{seed}}.json",
@@ -28,9 +29,10 @@ rule train:
     params:
         data=subpath(input.meta, parent=True),
         records=lambda wildcards, output: Path(output.records[0]).parent,
+        bank=PLAN.bank_argument,
         work=f"{PLAN.root}/work/{{suite}}/{{task}}/{{arm}}",
         device=PLAN.config["device"],
     shell:
         "xpeft train --job {input.job:q} --data {params.data:q} --out {params.records:q}"
-        " --tuning {output.tuning:q} --work {params.work:q} --device {params.device}"
-        " 2>&1 | tee {log:q}"
+        " --tuning {output.tuning:q} {params.bank} --work {params.work:q}"
+        " --device {params.device} 2>&1 | tee {log:q}"

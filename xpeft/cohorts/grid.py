@@ -1,7 +1,7 @@
 """The grid of cohorts: from a config to its donor jobs, cohort jobs and parts.
 
 training    defaults < training < cohorts.training < the arm's training < the chosen trial
-bank        defaults < bank < cohorts.bank < the arm's bank
+bank        defaults < bank < cohorts.bank < cohorts.set_n < the arm's bank
 settings    defaults < settings < the arm's settings
 """
 
@@ -64,12 +64,26 @@ def _make(config: Config) -> CohortGrid:
         return CohortGrid({}, {}, 0, 0)
     sets = [_cohort_name(f"cohorts.sets[{i}]", name) for i, name in enumerate(cohorts["sets"])]
     check_trials(cohorts, "cohorts.")
-    for name in cohorts["set_donors"]:
-        _known(f"cohorts.set_donors.{name}", name, cohorts)
+    for name in cohorts["set_n"]:
+        _known(f"cohorts.set_n.{name}", name, cohorts)
+    for pattern, arm in cohorts["arms"].items():
+        for name in arm["sets"] or []:
+            _known(f"cohorts.arms.{pattern}.sets", name, cohorts)
     donors, jobs = {}, {}
     common = {**config["training"], **cohorts["training"]}
     for cohort in sets:
         wanted = cohorts["donors"]
+        bank = {**config["bank"], **cohorts["bank"]}
+        if f"profiles/{cohort}" in cohorts["set_n"]:
+            bank["n"] = cohorts["set_n"][f"profiles/{cohort}"]
+        if isinstance(bank["n"], list):
+            raise ConfigError("cohorts.bank.n: found a list, expected a whole number")
+        arms = {
+            name: arm
+            for name, arm in cohorts["arms"].items()
+            if arm["sets"] is None or f"profiles/{cohort}" in arm["sets"]
+        }
+        warm = any(arm["bank"].get("kind", bank["kind"]) == "warm" for arm in arms.values())
         donors[cohort] = DonorJob.from_dict(
             {
                 "tier": config["tier"],
@@ -77,27 +91,24 @@ def _make(config: Config) -> CohortGrid:
                 "encoder": config["encoder"],
                 "base_training": {**common, **wanted["base_training"]},
                 "training": {**common, **wanted["training"]},
-                "n": cohorts["set_donors"].get(f"profiles/{cohort}", wanted["n"]),
-                "reduction": {**config["bank"], **cohorts["bank"]}["reduction"],
+                "n": bank["n"] if warm else 0,
+                "reduction": bank["reduction"],
                 "max_train_rows": wanted["max_train_rows"],
                 "seed": wanted["seed"],
                 "threads": config["threads"],
             }
         )
-        for pattern, arm in cohorts["arms"].items():
-            for name in arm["sets"] or []:
-                _known(f"cohorts.arms.{pattern}.sets", name, cohorts)
-            if arm["sets"] is None or f"profiles/{cohort}" in arm["sets"]:
-                job = _job(config, cohort, pattern, arm, donors[cohort])
-                jobs[f"profiles/{cohort}/{job.arm}"] = job
+        for pattern, arm in arms.items():
+            job = _job(config, cohort, pattern, arm, bank)
+            jobs[f"profiles/{cohort}/{job.arm}"] = job
     return CohortGrid(donors, jobs, cohorts["folds"], cohorts["parts"])
 
 
 def _job(
-    config: Config, cohort: str, pattern: str, arm: dict[str, Any], donors: DonorJob
+    config: Config, cohort: str, pattern: str, arm: dict[str, Any], common: dict[str, Any]
 ) -> CohortJob:
     cohorts, key = config["cohorts"], f"cohorts.arms.{pattern}"
-    bank = {**config["bank"], **cohorts["bank"], **arm["bank"]}
+    bank = {**common, **arm["bank"]}
     masked = arm["method"] == "x_peft"
     if masked == (arm["mask"] is None):
         expected = "soft or hard" if masked else "null"
@@ -108,14 +119,11 @@ def _job(
         raise ConfigError(f"{key}.bank.n: found a list, expected a whole number")
     if bank["kind"] == "trained":
         raise ConfigError(f"{key}.bank.kind: found trained, expected random or warm")
-    if masked and bank["kind"] == "warm":
-        if "n" not in arm["bank"]:
-            bank["n"] = donors.n
-        if bank["n"] != donors.n or not donors.n:
-            raise ConfigError(
-                f"{key}.bank.n: found {bank['n']}, expected {donors.n}, the donors' adapters of "
-                f"profiles/{cohort}"
-            )
+    if masked and bank["kind"] == "warm" and bank["n"] != common["n"]:
+        raise ConfigError(
+            f"{key}.bank.n: found {bank['n']}, expected {common['n']} as in cohorts: all arms "
+            "over a warm bank share it"
+        )
     if masked and arm["base"] == "adapter" and bank["kind"] != "warm":
         raise ConfigError(
             f"{key}.base: found adapter over a {bank['kind']} bank, expected a warm one: its head "

@@ -35,6 +35,8 @@ class TaskSpec:
         train_split: split (and local file) to train on.
         validation_split: split (and local file) to score on.
         label_range: smallest and largest label of a regression task, both allowed.
+        near_duplicates: other tasks with (nearly) the same rows, as `suite/task`; banks tuned on
+            them are not for this one. Stated on one side, it holds on both.
     """
 
     suite: str
@@ -52,6 +54,7 @@ class TaskSpec:
     train_split: str = "train"
     validation_split: str = "validation"
     label_range: tuple[float, float] | None = None
+    near_duplicates: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -80,6 +83,7 @@ def _glue(
     *,
     validation_split: str = "validation",
     label_range: tuple[float, float] | None = None,
+    near_duplicates: tuple[str, ...] = (),
 ) -> TaskSpec:
     return TaskSpec(
         suite="glue",
@@ -96,6 +100,7 @@ def _glue(
         revision=GLUE_REVISION,
         validation_split=validation_split,
         label_range=label_range,
+        near_duplicates=near_duplicates,
     )
 
 
@@ -176,6 +181,7 @@ _SPECS = (
         "none stated",
         "RTE: Dagan et al. 2005; Bar-Haim et al. 2006; Giampiccolo et al. 2007; "
         "Bentivogli et al. 2009",
+        near_duplicates=("superglue/rte",),
     ),
     _glue(
         "wnli",
@@ -185,6 +191,7 @@ _SPECS = (
         ("accuracy",),
         "CC BY 4.0 (Winograd schemas)",
         "WNLI: Levesque, Davis, Morgenstern, KR 2012, recast by GLUE",
+        near_duplicates=("superglue/wsc",),
     ),
     TaskSpec(
         suite="embedded",
@@ -229,3 +236,9 @@ def get_task(suite: str, task: str) -> TaskSpec:
     raise DataError(
         f"task {suite}/{task}: unknown task {task!r}; known tasks of {suite}: {', '.join(known)}"
     )
+
+
+def near_duplicates(name: str) -> tuple[str, ...]:
+    """The tasks, as `suite/task`, that are near-duplicates of this one."""
+    own = {other for spec in _SPECS if spec.name == name for other in spec.near_duplicates}
+    return tuple(sorted(own | {spec.name for spec in _SPECS if name in spec.near_duplicates}))
