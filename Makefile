@@ -2,6 +2,7 @@
 #   make report            the quick tier, minutes on two cores
 #   make report CORES=1    with fewer cores
 #   make test PYTEST="-k codec -x"
+#   make test PYTEST="-n 0 -k codec --pdb"   in one process
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -39,7 +40,7 @@ small: setup ## Run the small tier (real GLUE text, hours on a CPU) and make rep
 
 .PHONY: test
 test: lint typecheck ## Check style and types, lint the workflow, run all tests
-	@pytest $(PYTEST)
+	@OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 8 --dist loadfile $(PYTEST)
 
 .PHONY: lint
 lint: setup ## Check the style of code and workflow
