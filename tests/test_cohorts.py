@@ -24,7 +24,7 @@ from xpeft.data.embedded import ASPECTS, BAD, GOOD
 from xpeft.data.sheet import SheetRow
 from xpeft.errors import BankError, ConfigError, RecordError
 from xpeft.fitting import Interrupted, fit
-from xpeft.io import read_json, write_json
+from xpeft.io import read_json
 from xpeft.job import (
     BankSpec,
     CohortJob,
@@ -149,8 +149,10 @@ def donors(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(job: CohortJob, donors: Path, out: Path, parts: int = 1) -> list[Path]:
     """All parts of a job."""
-    tuning = out / "tuning.json"
-    tune_cohort(job, "", donors / "fold0", tuning, out / "work")
+    tuning = None
+    if job.tuning is not None:
+        tuning = out / "tuning.json"
+        tune_cohort(job, "", donors / "fold0", tuning, out / "work")
     names = [f"{f}/{p}/{parts}" for f in (0, 1) for p in range(parts)]
     files = []
     for name in ["all"] if job.scope == "cohort" else names:
@@ -268,9 +270,8 @@ def test_a_profiles_data_change_no_other_profile(
     monkeypatch.setattr(training, "fit", spy)
     for name, changed in (("before", None), ("after", 2)):
         use(monkeypatch, make_cohort(changed))
-        write_json(tmp_path / "tuning.json", {"chosen": None, "trials": []})
         train_part(
-            job, "", donors / "fold0", tmp_path / "tuning.json", "0/0/1",
+            job, "", donors / "fold0", None, "0/0/1",
             tmp_path / "part.json", tmp_path / name,
         )  # fmt: skip
     targets = [0, 2, 4, 6, 8]
@@ -347,12 +348,11 @@ def test_tuning_takes_the_lowest_loss_and_holds_items_out(
 def test_what_cannot_be_trained(
     arm: str, changes: dict[str, Any], message: str, encoder: Path, donors: Path, tmp_path: Path
 ) -> None:
-    write_json(tmp_path / "tuning.json", {"chosen": None, "trials": []})
     job = cohort_job(encoder, arm, **changes)
     part = "all" if job.scope == "cohort" else "0/0/1"
     with pytest.raises(ConfigError, match=message):
         train_part(
-            job, "", donors / "fold0", tmp_path / "tuning.json", part,
+            job, "", donors / "fold0", None, part,
             tmp_path / "part.json", tmp_path / "work",
         )  # fmt: skip
     assert not (tmp_path / "part.json").exists()
@@ -369,20 +369,31 @@ def test_what_cannot_be_trained(
     ],
 )
 def test_bad_parts(part: str, message: str, encoder: Path, donors: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "tuning.json", {"chosen": None, "trials": []})
     with pytest.raises(ConfigError, match=message):
         train_part(
-            cohort_job(encoder, "head"), "", None, tmp_path / "tuning.json", part,
+            cohort_job(encoder, "head"), "", None, None, part,
             tmp_path / "part.json", tmp_path / "work",
         )  # fmt: skip
 
 
+def test_a_tuning_file_belongs_to_a_job_with_trials(encoder: Path, tmp_path: Path) -> None:
+    fixed = cohort_job(encoder, "head")
+    tuned = cohort_job(encoder, "head", tuning=TuningSpec(({"lr": 0.1},)))
+    files = (tmp_path / "part.json", tmp_path / "work")
+    with pytest.raises(ConfigError, match="found no trials, expected some to choose among"):
+        tune_cohort(fixed, "", None, *files)
+    with pytest.raises(ConfigError, match=r"found t\.json, expected none: it has no trials"):
+        train_part(fixed, "", None, "t.json", "0/0/1", *files)
+    with pytest.raises(ConfigError, match="found no tuning file, expected the file of xpeft coho"):
+        train_part(tuned, "", None, None, "0/0/1", *files)
+    assert not files[0].exists()
+
+
 def test_missing_and_damaged_donors(encoder: Path, donors: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "tuning.json", {"chosen": None, "trials": []})
 
     def attempt(folder: Path | None) -> None:
         train_part(
-            cohort_job(encoder, "bias"), "", folder, tmp_path / "tuning.json", "0/0/1",
+            cohort_job(encoder, "bias"), "", folder, None, "0/0/1",
             tmp_path / "part.json", tmp_path / "work",
         )  # fmt: skip
 

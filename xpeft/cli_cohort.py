@@ -50,7 +50,7 @@ def add(verbs: Any) -> None:
     )
     _common(verb)
     _donors_folder(verb)
-    cli.add_file(verb, "--tuning", "file that tune wrote", required=True)
+    cli.add_file(verb, "--tuning", "file that tune wrote, for a job with trials")
     verb.add_argument(
         "--part",
         required=True,

@@ -202,6 +202,17 @@ class Plan:
         fold = getattr(wildcards, "part", "0").split("-")[0]
         return [f"{self.root}/donors/{wildcards.cohort}/fold{fold}"]
 
+    def cohort_tuning(self, wildcards: Any) -> list[str]:
+        """The tuning file of a cohort job; none for a job without trials."""
+        job = self.grid.jobs[f"profiles/{wildcards.cohort}/{wildcards.arm}"]
+        if job.tuning is None or not job.tuning.trials:
+            return []
+        return [f"{self.root}/tuning/profiles/{wildcards.cohort}/{wildcards.arm}.json"]
+
+    def tuning_argument(self, wildcards: Any) -> str:
+        """The argument of `xpeft cohort train` for the tuning file, quoted for the shell."""
+        return _option("--tuning", self.cohort_tuning(wildcards))
+
     def parts(self, wildcards: Any) -> list[str]:
         """The files of all parts of a cohort job."""
         job = self.grid.jobs[f"profiles/{wildcards.cohort}/{wildcards.arm}"]

@@ -86,7 +86,7 @@ rule cohort_part:
         job=f"{PLAN.root}/jobs/profiles/{{cohort}}/{{arm}}.json",
         meta=f"{PLAN.root}/data/profiles/{{cohort}}/meta.json",
         rows=f"{PLAN.root}/data/profiles/{{cohort}}/rows.parquet",
-        tuning=f"{PLAN.root}/tuning/profiles/{{cohort}}/{{arm}}.json",
+        tuning=PLAN.cohort_tuning,
         donors=PLAN.donors,
     output:
         f"{PLAN.root}/parts/profiles/{{cohort}}/{{arm}}/{{part}}.json",
@@ -104,12 +104,13 @@ rule cohort_part:
     params:
         data=subpath(input.meta, parent=True),
         donors=PLAN.donors_argument,
+        tuning=PLAN.tuning_argument,
         part=lambda wildcards: wildcards.part.replace("-", "/"),
         work=f"{PLAN.root}/work/part/{{cohort}}/{{arm}}/{{part}}",
         device=PLAN.config["device"],
     shell:
         "xpeft cohort train --job {input.job:q} --data {params.data:q} {params.donors}"
-        " --tuning {input.tuning:q} --part {params.part} --out {output:q} --work {params.work:q}"
+        " {params.tuning} --part {params.part} --out {output:q} --work {params.work:q}"
         " --device {params.device} 2>&1 | tee {log:q}"
 
 

@@ -7,7 +7,6 @@ part writes are the predictions on the test rows; `xpeft.cohorts.gather` makes r
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import shutil
@@ -79,27 +78,34 @@ def tune_cohort(
         work_dir: checkpoints; removed at the end.
         device: "cpu" or "cuda".
         threads: of the CPU; None for the job's own number.
+
+    Raises:
+        ConfigError: the job has no trials, or settings contradict each other.
+        BankError, DataError, EncoderError: an input is missing, damaged or does not fit.
+        Interrupted: SIGTERM came; a checkpoint was written.
     """
+    if job.tuning is None or not job.tuning.trials:
+        raise ConfigError(
+            f"job {job.arm} on {job.cohort}: found no trials, expected some to choose among; "
+            "train it without a tuning file"
+        )
     inputs = load_inputs(job.encoder, data_dir, job.cohort, device, threads or job.threads)
-    value: dict[str, Any] = {
-        "schema": SCHEMA,
-        "job": f"profiles/{job.cohort}/{job.arm}",
-        "split": "no tuning: settings are fixed",
-        "primary": inputs.cohort.meta.metrics[0],
-        "trials": [],
-        "chosen": None,
-    }
-    if job.tuning is not None and job.tuning.trials:
-        fold = int(inputs.cohort.folds[0])
-        with sigterm_flag() as stop:
-            arm = _Arm.make(job, inputs, donors_dir)
-            value |= _tune(arm, fold, Path(work_dir), stop)
-    value["run"] = inputs.provenance.to_dict(
+    fold = int(inputs.cohort.folds[0])
+    with sigterm_flag() as stop:
+        chosen = _tune(_Arm.make(job, inputs, donors_dir), fold, Path(work_dir), stop)
+    run = inputs.provenance.to_dict(
         inputs.encoder,
         config_sha256=job.config_hash(),
         data_sha256=dict(inputs.cohort.meta.files),
         bank_sha256=None,
     )
+    value = {
+        "schema": SCHEMA,
+        "job": f"profiles/{job.cohort}/{job.arm}",
+        "primary": inputs.cohort.meta.metrics[0],
+        **chosen,
+        "run": run,
+    }
     write_json(out, value)
     shutil.rmtree(work_dir, ignore_errors=True)
 
@@ -108,7 +114,7 @@ def train_part(
     job: CohortJob,
     data_dir: str | os.PathLike[str],
     donors_dir: str | os.PathLike[str] | None,
-    tuning_file: str | os.PathLike[str],
+    tuning_file: str | os.PathLike[str] | None,
     part: str,
     out: str | os.PathLike[str],
     work_dir: str | os.PathLike[str],
@@ -122,7 +128,7 @@ def train_part(
         job: what to do.
         data_dir: prepared folder of the cohort.
         donors_dir: folder of donors of the part's fold; None where the job needs none.
-        tuning_file: from `tune_cohort`.
+        tuning_file: from `tune_cohort`; None for a job without trials.
         part: `FOLD/PART/PARTS`, as `0/1/4`: of fold 0 the targets 1, 5, 9, ...; or `all`, the
             targets of all folds, for the one model of a job of scope `cohort`.
         out: file of the part.
@@ -139,10 +145,9 @@ def train_part(
         raise ConfigError(
             f"part: found {part} for a job of scope {job.scope}; a model for all has the part all"
         )
+    chosen = _chosen(job, tuning_file)
     inputs = load_inputs(job.encoder, data_dir, job.cohort, device, threads or job.threads)
     targets = _targets(inputs.cohort, part)
-    tuned = read_json(tuning_file)
-    chosen = {} if tuned["chosen"] is None else dict(tuned["trials"][tuned["chosen"]]["settings"])
     with sigterm_flag() as stop:
         arm = _Arm.make(job, inputs, donors_dir)
         value = _train(arm, targets, chosen, part.replace("/", "-"), Path(work_dir), stop)
@@ -179,11 +184,8 @@ class _Arm:
         bank = None
         if job.method.method == "x_peft":
             assert job.bank is not None
-            spec = job.bank
-            if spec.kind == "warm":
-                assert donors_dir is not None
-                spec = dataclasses.replace(spec, path=str(Path(donors_dir, "bank")))
-            bank = make_bank(encoder, spec)
+            folder = None if donors_dir is None else Path(donors_dir, "bank")
+            bank = make_bank(encoder, job.bank, folder)
         method = make_method(encoder, job.method, bank)
         features: Features
         if not method.frozen:
@@ -275,6 +277,19 @@ class _Arm:
         return predict(
             self.features, fitted.parameters, profile, inputs.tokens, items, shared=self.shared
         )
+
+
+def _chosen(job: CohortJob, tuning_file: str | os.PathLike[str] | None) -> dict[str, float]:
+    """The settings that tuning chose; none for a job without trials."""
+    if (tuning_file is None) != (job.tuning is None or not job.tuning.trials):
+        raise ConfigError(
+            f"job {job.arm} on {job.cohort}: found {tuning_file or 'no tuning file'}, expected "
+            + ("the file of xpeft cohort tune" if tuning_file is None else "none: it has no trials")
+        )
+    if tuning_file is None:
+        return {}
+    tuned = read_json(tuning_file)
+    return dict(tuned["trials"][tuned["chosen"]]["settings"])
 
 
 def _tune(arm: _Arm, fold: int, work: Path, stop: threading.Event) -> dict[str, Any]:
