@@ -11,6 +11,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from xpeft.errors import XpeftError
+from xpeft.estimate import plan_line
 from xpeft.workflow import Plan, put_on_path
 
 min_version("9.0")
@@ -33,6 +34,10 @@ except XpeftError as error:
 
 
 report: "workflow/report/workflow.rst"
+
+
+onstart:
+    print(plan_line(PLAN), file=sys.stderr)
 
 
 wildcard_constraints:

@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version, nargs=0, help="version and git state, then exit")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for add in (
+        _add_plan,
         _add_cells,
         _add_data,
         _add_bank,
@@ -137,6 +138,29 @@ def add_file(add: argparse.ArgumentParser, flag: str, text: str, **options: Any)
 
 
 # ---------------------------------------------------------------------------------- cells
+
+
+def _add_plan(verbs: Verbs) -> None:
+    verb = add_verb(
+        verbs,
+        "plan",
+        "Say how many jobs a config means, their hours, memory and disk, before it is run.",
+        _plan,
+        "xpeft plan config/paper.yaml",
+    )
+    verb.add_argument("config", type=Path, metavar="FILE", help="config, a YAML file")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _plan(args: Args) -> None:
+    import json
+
+    from xpeft.config import read_yaml
+    from xpeft.estimate import plan_json, plan_text
+    from xpeft.workflow import Plan
+
+    plan = Plan.make(read_yaml(args.config), str(args.config))
+    print(json.dumps(plan_json(plan), indent=1) if args.json else plan_text(plan))
 
 
 def _add_cells(verbs: Verbs) -> None:
@@ -625,13 +649,16 @@ def _add_summary(verbs: Verbs) -> None:
         verb, "--tuning", "folder of the tuning files (default: beside --records)", metavar="DIR"
     )
     add_file(verb, "--cells", "index of the grid: its records must be there, others are left out")
+    verb.add_argument(
+        "--planned-hours", type=float, metavar="H", help="what xpeft plan estimated, to compare"
+    )
     add_file(verb, "--out", "file to write", required=True)
 
 
 def _summary(args: Args) -> None:
     from xpeft.report.summary import write_summary
 
-    write_summary(args.records, args.out, args.tuning, args.cells)
+    write_summary(args.records, args.out, args.tuning, args.cells, args.planned_hours)
 
 
 def _add_claims(verbs: Verbs) -> None:

@@ -10,8 +10,9 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from xpeft.config import Config, resolve_config
 from xpeft.errors import DataError
 from xpeft.io import canonical_json
 from xpeft.job import Job, PoolJob
+from xpeft.sizes import Need, Sizes, memory_request, time_request
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,65 @@ class Plan:
     def gpus(self) -> int:
         """GPUs of a training job: one where the device is `cuda`; `auto` asks for none."""
         return int(self.config["device"] == "cuda")
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """What the jobs of this config take."""
+        return Sizes(self.config, self.grid.folds, self.grid.parts)
+
+    def needs(self) -> Iterator[tuple[str, Need]]:
+        """What every job that trains takes, with the name of its rule, in the order of the run."""
+        sizes = self.sizes
+        banks = {
+            (f"{job.suite}/{job.task}", job.bank.n)
+            for job in self.jobs.values()
+            if job.bank is not None and needs_trained_bank(job)
+        }
+        if banks:
+            yield from (("pool", sizes.pool(job)) for job in self.pools.values())
+            yield from (("trained_bank", sizes.trained_bank(*bank)) for bank in sorted(banks))
+        yield from (("train", sizes.train(job)) for job in self.jobs.values())
+        for donors in self.grid.donors.values():
+            yield from (("donors", sizes.donors(donors)) for _ in range(self.grid.folds))
+        for job in self.grid.jobs.values():
+            if job.tuning is not None:
+                yield "cohort_tune", sizes.tune(job)
+            yield from (("cohort_part", sizes.part(job)) for _ in self.grid.parts_of(job))
+
+    @property
+    def hours(self) -> float:
+        """Of one device, over all jobs."""
+        return sum(need.seconds for _, need in self.needs()) / 3600
+
+    def need(self, rule: str, wildcards: Any) -> Need:
+        """What the job of a rule and wildcards takes."""
+        if rule == "trained_bank":
+            return self.sizes.trained_bank(f"{wildcards.suite}/{wildcards.task}", int(wildcards.n))
+        if rule == "train":
+            job = self.jobs[f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"]
+            return self.sizes.train(job)
+        if rule == "pool":
+            return self.sizes.pool(self.pools[f"{wildcards.suite}/{wildcards.task}"])
+        if rule == "donors":
+            return self.sizes.donors(self.grid.donors[wildcards.cohort])
+        arm = self.grid.jobs[f"profiles/{wildcards.cohort}/{wildcards.arm}"]
+        return self.sizes.tune(arm) if rule == "cohort_tune" else self.sizes.part(arm)
+
+    def memory(self, rule: str) -> Callable[..., int]:
+        """The megabytes that a rule asks for, by wildcards and attempt."""
+
+        def request(wildcards: Any, attempt: int) -> int:
+            return memory_request(self.need(rule, wildcards), attempt)
+
+        return request
+
+    def minutes(self, rule: str) -> Callable[..., int]:
+        """The minutes that a rule asks for, by wildcards and attempt."""
+
+        def request(wildcards: Any, attempt: int) -> int:
+            return time_request(self.need(rule, wildcards), attempt)
+
+        return request
 
     def job_text(self, wildcards: Any) -> str:
         """The job file of the wildcards suite, task and arm."""
@@ -246,6 +307,7 @@ class Plan:
         """Arguments of `xpeft summary` for a tier, quoted for the shell."""
         if wildcards.tier == self.tier:
             words = ["--records", f"{self.root}/records", "--cells", f"{self.root}/cells.json"]
+            words += ["--planned-hours", f"{self.hours:.4g}"]
         else:
             words = ["--records", f"{self.config['evidence']}/records"]
         return shlex.join(words)

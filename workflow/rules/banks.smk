@@ -15,8 +15,8 @@ rule pool:
         "../../environment.yml"
     threads: PLAN.config["threads"]
     resources:
-        mem_mb=16000,
-        runtime=480,
+        mem_mb=PLAN.memory("pool"),
+        runtime=PLAN.minutes("pool"),
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),
@@ -40,7 +40,7 @@ rule trained_bank:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=PLAN.memory("trained_bank"),
+        runtime=PLAN.minutes("trained_bank"),
     shell:
         "xpeft bank trained {input:q} --n {wildcards.n} --out {output:q} 2>&1 | tee {log:q}"

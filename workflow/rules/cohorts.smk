@@ -40,8 +40,8 @@ rule donors:
         "../../environment.yml"
     threads: PLAN.config["threads"]
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=PLAN.memory("donors"),
+        runtime=PLAN.minutes("donors"),
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),
@@ -68,8 +68,8 @@ rule cohort_tune:
         "../../environment.yml"
     threads: PLAN.config["threads"]
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=PLAN.memory("cohort_tune"),
+        runtime=PLAN.minutes("cohort_tune"),
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),
@@ -98,8 +98,8 @@ rule cohort_part:
         "../../environment.yml"
     threads: PLAN.config["threads"]
     resources:
-        mem_mb=16000,
-        runtime=480,
+        mem_mb=PLAN.memory("cohort_part"),
+        runtime=PLAN.minutes("cohort_part"),
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),

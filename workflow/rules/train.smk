@@ -23,8 +23,8 @@ rule train:
         "../../environment.yml"
     threads: PLAN.config["threads"]
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=PLAN.memory("train"),
+        runtime=PLAN.minutes("train"),
         gpu=PLAN.gpus,
     params:
         data=subpath(input.meta, parent=True),

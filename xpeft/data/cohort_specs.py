@@ -31,6 +31,24 @@ NEWS_LABELS = (
 
 
 @dataclass(frozen=True)
+class CohortSize:
+    """How large a cohort is, to plan with; measured on the prepared data.
+
+    Attributes:
+        profiles: targets of all folds.
+        train, test: mean rows of a target on each side.
+        texts: different ones.
+        tokens: mean WordPiece tokens of a text, the special ones included.
+    """
+
+    profiles: int
+    train: int
+    test: int
+    texts: int
+    tokens: float
+
+
+@dataclass(frozen=True)
 class CohortSpec:
     """A set of profiles that share a task.
 
@@ -52,6 +70,7 @@ class CohortSpec:
         target_min_train, target_min_test: rows of each side that a target has at least.
         donor_min_train: training rows that a donor has at least.
         target_folds: folds that have targets where the data set fixes them; None for all.
+        size: None where it is not known, or is a setting.
     """
 
     task: str
@@ -68,6 +87,7 @@ class CohortSpec:
     target_min_test: int = 5
     donor_min_train: int = 10
     target_folds: int | None = None
+    size: CohortSize | None = None
 
     @property
     def name(self) -> str:
@@ -107,6 +127,7 @@ _SPECS = (
         note="MD-Agreement: Leonardelli et al., EMNLP 2021, arXiv 2109.13563; as in SemEval-2023 "
         "task 11, its three splits pooled: they hold nearly disjoint annotators",
         files=tuple(f"profiles/md_agreement/{part}" for part in ("train", "validation", "test")),
+        size=CohortSize(profiles=357, train=108, test=28, texts=10753, tokens=36.8),
     ),
     CohortSpec(
         task="popquorn_offensiveness",
@@ -118,6 +139,7 @@ _SPECS = (
         note="POPQUORN offensiveness: Pei and Jurgens, LAW 2023, arXiv 2306.06826",
         files=("profiles/popquorn_offensiveness/all",),
         first_label=1,
+        size=CohortSize(profiles=258, train=40, test=10, texts=1500, tokens=41.4),
     ),
     CohortSpec(
         task="huffpost",
@@ -133,6 +155,7 @@ _SPECS = (
         target_min_train=16,
         target_min_test=4,
         donor_min_train=8,
+        size=CohortSize(profiles=74, train=72, test=18, texts=8460, tokens=39.4),
     ),
     _lamp("lamp_news_user", "split by user", target_folds=1),
     _lamp("lamp_news_time", "split by time"),

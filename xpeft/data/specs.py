@@ -16,6 +16,20 @@ GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
 
 @dataclass(frozen=True)
+class Size:
+    """How large a task is, to plan with; what a run really takes stands in its records.
+
+    Attributes:
+        train, validation: rows of the official splits.
+        tokens: mean WordPiece tokens of a row, the special ones included.
+    """
+
+    train: int
+    validation: int
+    tokens: float
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """A classification task, or a regression task where `labels` is empty.
 
@@ -37,6 +51,7 @@ class TaskSpec:
         label_range: smallest and largest label of a regression task, both allowed.
         near_duplicates: other tasks with (nearly) the same rows, as `suite/task`; banks tuned on
             them are not for this one. Stated on one side, it holds on both.
+        size: rows and tokens; None for a task that is generated to measure.
     """
 
     suite: str
@@ -55,6 +70,7 @@ class TaskSpec:
     validation_split: str = "validation"
     label_range: tuple[float, float] | None = None
     near_duplicates: tuple[str, ...] = ()
+    size: Size | None = None
 
     @property
     def name(self) -> str:
@@ -80,6 +96,7 @@ def _glue(
     metrics: tuple[str, ...],
     licence: str,
     note: str,
+    size: Size,
     *,
     validation_split: str = "validation",
     label_range: tuple[float, float] | None = None,
@@ -101,6 +118,7 @@ def _glue(
         validation_split=validation_split,
         label_range=label_range,
         near_duplicates=near_duplicates,
+        size=size,
     )
 
 
@@ -115,6 +133,7 @@ _SPECS = (
         ("matthews", "accuracy"),
         "none stated; sentences quoted from published linguistics literature",
         "CoLA: Warstadt, Singh, Bowman, TACL 2019, arXiv 1805.12471",
+        Size(8551, 1043, 11.3),
     ),
     _glue(
         "sst2",
@@ -124,6 +143,7 @@ _SPECS = (
         ("accuracy",),
         "none stated",
         "SST-2: Socher et al., EMNLP 2013",
+        Size(67349, 872, 13.3),
     ),
     _glue(
         "mrpc",
@@ -133,6 +153,7 @@ _SPECS = (
         ("f1", "accuracy"),
         "Microsoft Research licence",
         "MRPC: Dolan and Brockett, IWP 2005",
+        Size(3668, 408, 53.3),
     ),
     _glue(
         "qqp",
@@ -142,6 +163,7 @@ _SPECS = (
         ("f1", "accuracy"),
         "Quora terms, non-commercial use",
         "QQP: Quora Question Pairs, 2017",
+        Size(363846, 40430, 31.0),
     ),
     _glue(
         "stsb",
@@ -151,6 +173,7 @@ _SPECS = (
         ("pearson", "spearman"),
         "scores CC BY-SA 4.0, each text source its own terms",
         "STS-B: Cer et al., SemEval 2017, arXiv 1708.00055",
+        Size(5749, 1500, 27.8),
         label_range=(0.0, 5.0),
     ),
     _glue(
@@ -161,6 +184,7 @@ _SPECS = (
         ("accuracy",),
         "OANC, CC BY 3.0 and CC BY-SA 3.0, by text source",
         "MultiNLI, matched validation: Williams, Nangia, Bowman, NAACL 2018, arXiv 1704.05426",
+        Size(392702, 9815, 40.0),
         validation_split="validation_matched",
     ),
     _glue(
@@ -171,6 +195,7 @@ _SPECS = (
         ("accuracy",),
         "CC BY-SA 4.0",
         "QNLI: Rajpurkar et al., EMNLP 2016, arXiv 1606.05250, recast by GLUE",
+        Size(104743, 5463, 50.0),
     ),
     _glue(
         "rte",
@@ -181,6 +206,7 @@ _SPECS = (
         "none stated",
         "RTE: Dagan et al. 2005; Bar-Haim et al. 2006; Giampiccolo et al. 2007; "
         "Bentivogli et al. 2009",
+        Size(2490, 277, 65.8),
         near_duplicates=("superglue/rte",),
     ),
     _glue(
@@ -191,6 +217,7 @@ _SPECS = (
         ("accuracy",),
         "CC BY 4.0 (Winograd schemas)",
         "WNLI: Levesque, Davis, Morgenstern, KR 2012, recast by GLUE",
+        Size(635, 71, 37.1),
         near_duplicates=("superglue/wsc",),
     ),
     TaskSpec(

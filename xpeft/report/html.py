@@ -345,7 +345,7 @@ def _run(summary: Json) -> list[Json]:
         ("Device", distinct(f"{run['device']}, {run['processor']}" for run in runs)),
         ("Threads", distinct(run["threads"] for run in runs)),
         ("Number format", distinct(run["dtype"] for run in runs) + " (frozen part)"),
-        ("Time", f"{_duration(seconds)} in all jobs, tuning included"),
+        ("Time", f"{_duration(seconds)} in all jobs, tuning included{_planned(summary)}"),
         ("Peak memory", f"{peak / 2**30:.1f} GiB" if peak else "not measured"),
         ("Versions", ", ".join(f"{name} {distinct(found)}" for name, found in packages.items())),
         ("Code", distinct(run["git"] for run in runs)),
@@ -353,6 +353,11 @@ def _run(summary: Json) -> list[Json]:
          f"{finished[0]} to {finished[-1]}"),
     ]  # fmt: skip
     return [{"name": name, "value": value} for name, value in rows]
+
+
+def _planned(summary: Json) -> str:
+    hours = summary.get("planned_hours")
+    return "" if hours is None else f"; {_duration(3600 * hours)} on one device were planned"
 
 
 def _duration(seconds: float) -> str:

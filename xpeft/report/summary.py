@@ -50,6 +50,7 @@ def write_summary(
     out: str | os.PathLike[str],
     tuning_dir: str | os.PathLike[str] | None = None,
     cells: str | os.PathLike[str] | None = None,
+    planned_hours: float | None = None,
 ) -> None:
     """Merge all records below a folder into one JSON file with statistics.
 
@@ -59,17 +60,19 @@ def write_summary(
         tuning_dir: `<tier>/tuning`; None takes the folder of that name beside `records_dir`.
         cells: a JSON file with the seeds of each `<suite>/<task>/<arm>`; only these are taken,
             so that what an earlier config left in the folder is not shown. None takes all.
+        planned_hours: of one device, that `xpeft plan` estimated for the whole run.
 
     Raises:
         RecordError: a record or tuning file is invalid, or one that `cells` names is missing.
     """
-    write_json(out, make_summary(records_dir, tuning_dir, cells))
+    write_json(out, make_summary(records_dir, tuning_dir, cells, planned_hours))
 
 
 def make_summary(
     records_dir: str | os.PathLike[str],
     tuning_dir: str | os.PathLike[str] | None = None,
     cells: str | os.PathLike[str] | None = None,
+    planned_hours: float | None = None,
 ) -> dict[str, Any]:
     """The summary as plain JSON; see `write_summary`."""
     root = Path(records_dir)
@@ -94,6 +97,7 @@ def make_summary(
         "arms": arms,
         "tuning": tuning,
         "pairs": make_pairs(arms),
+        "planned_hours": planned_hours,
     }
 
 
