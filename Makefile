@@ -38,6 +38,16 @@ report: setup ## Run the quick tier (embedded data, no network) and make report/
 small: setup ## Run the small tier (real GLUE text, hours on a CPU) and make report/index.html
 	$(call run,small)
 
+TIER ?= quick
+
+.PHONY: partial
+partial: setup ## Report what there is of a tier (TIER=small), and list what is missing; trains nothing
+	@.venv/bin/python tools/unlock.py
+	@snakemake --cores $(CORES) --rerun-incomplete --configfile config/$(TIER).yaml \
+	    --config partial=true --forcerun summary
+	@echo
+	@echo "The report of what there is of the tier $(TIER): $(CURDIR)/report/index.html"
+
 .PHONY: test
 test: lint typecheck ## Check style and types, lint the workflow, run all tests
 	@OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 8 --dist loadfile $(PYTEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -318,6 +319,26 @@ def test_every_step_leaves_a_log_and_a_benchmark(finished: Path) -> None:
 
 def test_a_second_run_does_nothing(finished: Path) -> None:
     assert planned(finished, "--configfile", "c.yaml") == {}
+
+
+def test_a_partial_report_trains_nothing_and_says_what_is_missing(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder, symlinks=True)
+    job = "embedded/sentiment/x_peft-hard-n4-k2"
+    (folder / f"results/test/records/{job}/seed1.json").unlink()
+    log = folder / f"results/test/logs/train/{job}.log"
+    log.write_text("xpeft: error: the disk is full <of records>\n")
+    argv = ("--configfile", "c.yaml", "--config", "partial=true", "--forcerun", "summary")
+    assert "train" not in planned(folder, *argv)
+    done = snakemake(folder, "--cores", "2", *argv)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (folder / "report/index.html").read_text()
+    assert "Partial: 1 job without all of their records" in page
+    assert "the disk is full &lt;of records&gt;" in page
+    assert f"{job}/seed0.json" in page
+    assert planned(folder, "--configfile", "c.yaml")["train"] == 1  # the way back
 
 
 def test_a_changed_setting_runs_again_what_depends_on_it(finished: Path) -> None:

@@ -652,13 +652,26 @@ def _add_summary(verbs: Verbs) -> None:
     verb.add_argument(
         "--planned-hours", type=float, metavar="H", help="what xpeft plan estimated, to compare"
     )
+    add_file(
+        verb,
+        "--partial",
+        "folder of logs: cells without a record are listed, with what their log says",
+        metavar="DIR",
+    )
     add_file(verb, "--out", "file to write", required=True)
 
 
 def _summary(args: Args) -> None:
     from xpeft.report.summary import write_summary
 
-    write_summary(args.records, args.out, args.tuning, args.cells, args.planned_hours)
+    write_summary(
+        args.records,
+        args.out,
+        args.tuning,
+        args.cells,
+        logs_dir=args.partial,
+        planned_hours=args.planned_hours,
+    )
 
 
 def _add_claims(verbs: Verbs) -> None:

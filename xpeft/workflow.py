@@ -299,15 +299,22 @@ class Plan:
         return [path.as_posix() for path in paths]
 
     def summary_inputs(self, wildcards: Any) -> list[str]:
-        """What the summary of a tier is made from: its records and, for this run, its grid."""
-        index = [f"{self.root}/cells.json"] if wildcards.tier == self.tier else []
-        return [*self.records(wildcards.tier), *index]
+        """What the summary of a tier is made from: its records and, for this run, its grid.
+
+        Of a partial run the grid alone: what is not asked for is not trained.
+        """
+        if wildcards.tier != self.tier:
+            return self.records(wildcards.tier)
+        records = [] if self.config["partial"] else self.records(self.tier)
+        return [*records, f"{self.root}/cells.json"]
 
     def summary_arguments(self, wildcards: Any) -> str:
         """Arguments of `xpeft summary` for a tier, quoted for the shell."""
         if wildcards.tier == self.tier:
             words = ["--records", f"{self.root}/records", "--cells", f"{self.root}/cells.json"]
             words += ["--planned-hours", f"{self.hours:.4g}"]
+            if self.config["partial"]:
+                words += ["--partial", f"{self.root}/logs"]
         else:
             words = ["--records", f"{self.config['evidence']}/records"]
         return shlex.join(words)

@@ -299,6 +299,7 @@ def _tier(
         "note": TIER_NOTES.get(tier, ""),
         "empty": not arms,
         "run": _run(summary),
+        "missing": _missing(summary),
         "claims": _claims(item["claims"], tier, names),
         "tasks": [_task(task, main, summary["records"], names) for task in task_names(main)],
         "gaps": _gaps(main, names),
@@ -353,6 +354,18 @@ def _run(summary: Json) -> list[Json]:
          f"{finished[0]} to {finished[-1]}"),
     ]  # fmt: skip
     return [{"name": name, "value": value} for name, value in rows]
+
+
+def _missing(summary: Json) -> list[Json]:
+    """What the grid has and the records have not, job by job."""
+    return [
+        {
+            "job": entry["job"],
+            "seeds": ", ".join(map(str, entry["seeds"])),
+            "reason": entry["reason"],
+        }
+        for entry in summary.get("missing", [])
+    ]
 
 
 def _planned(summary: Json) -> str:

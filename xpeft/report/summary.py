@@ -24,6 +24,7 @@ from xpeft.data.specs import TASKS
 from xpeft.errors import RecordError, XpeftError
 from xpeft.io import read_json, write_json
 from xpeft.records import Record, read_records
+from xpeft.report.missing import list_missing
 
 SCHEMA = 1
 
@@ -50,6 +51,8 @@ def write_summary(
     out: str | os.PathLike[str],
     tuning_dir: str | os.PathLike[str] | None = None,
     cells: str | os.PathLike[str] | None = None,
+    *,
+    logs_dir: str | os.PathLike[str] | None = None,
     planned_hours: float | None = None,
 ) -> None:
     """Merge all records below a folder into one JSON file with statistics.
@@ -60,31 +63,47 @@ def write_summary(
         tuning_dir: `<tier>/tuning`; None takes the folder of that name beside `records_dir`.
         cells: a JSON file with the seeds of each `<suite>/<task>/<arm>`; only these are taken,
             so that what an earlier config left in the folder is not shown. None takes all.
+        logs_dir: `<tier>/logs`, for a partial summary: cells without a record are listed in
+            `missing`, with what their logs say.
         planned_hours: of one device, that `xpeft plan` estimated for the whole run.
 
     Raises:
-        RecordError: a record or tuning file is invalid, or one that `cells` names is missing.
+        RecordError: a record or tuning file is invalid, or one that `cells` names is missing and
+            the summary is not partial.
     """
-    write_json(out, make_summary(records_dir, tuning_dir, cells, planned_hours))
+    write_json(
+        out,
+        make_summary(
+            records_dir, tuning_dir, cells, logs_dir=logs_dir, planned_hours=planned_hours
+        ),
+    )
 
 
 def make_summary(
     records_dir: str | os.PathLike[str],
     tuning_dir: str | os.PathLike[str] | None = None,
     cells: str | os.PathLike[str] | None = None,
+    *,
+    logs_dir: str | os.PathLike[str] | None = None,
     planned_hours: float | None = None,
 ) -> dict[str, Any]:
     """The summary as plain JSON; see `write_summary`."""
     root = Path(records_dir)
     records = read_records(root)
     tuning = _read_tuning(Path(tuning_dir) if tuning_dir else root.parent / "tuning")
+    missing: list[dict[str, Any]] = []
     if cells is not None:
         index = read_json(cells)
-        paths = [f"{job}/seed{seed}.json" for job, seeds in index.items() for seed in seeds]
-        for path in paths:
-            if path not in records:
-                raise RecordError(f"{root / path}: missing, but {cells} names it")
-        records = {path: records[path] for path in sorted(paths)}
+        paths = {f"{job}/seed{seed}.json" for job, seeds in index.items() for seed in seeds}
+        absent = sorted(paths - set(records))
+        if absent and logs_dir is None:
+            raise RecordError(
+                f"{root / absent[0]}: missing, but {cells} names it, and {len(absent) - 1} more; "
+                "run the rest, or report what there is with make partial"
+            )
+        if logs_dir is not None:
+            missing = list_missing(absent, Path(logs_dir))
+        records = {path: records[path] for path in sorted(paths - set(absent))}
         tuning = {job: value for job, value in tuning.items() if job in index}
     tiers = {record["cell"]["tier"] for record in records.values()}
     arms = _make_arms(records)
@@ -98,6 +117,7 @@ def make_summary(
         "tuning": tuning,
         "pairs": make_pairs(arms),
         "planned_hours": planned_hours,
+        "missing": missing,
     }
 
 
