@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 NOT_FOR_TRAINING = (
     "datasets evaluate jsonschema matplotlib pandas seaborn sentence_transformers snakemake".split()
 )
-VERBS = "cells data bank train cohort profiles ledger summary claims figures tables".split()
-VERBS += ["report", "config"]
+VERBS = "plan stage cells data bank train cohort profiles ledger summary claims figures".split()
+VERBS += ["tables", "report", "config"]
 
 CONFIG = """
 tier: test
@@ -259,7 +259,7 @@ def test_cells_lists_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("cells", "--config", ROOT / "config/quick.yaml") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "embedded/sentiment/head_only  seeds 0 1 2"
-    assert lines[-1] == "5 jobs, 15 cells"
+    assert lines[-1] == "9 jobs, 19 cells"
 
 
 def test_cells_writes_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,7 +270,7 @@ def test_cells_writes_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "embedded/sentiment/full.json").unlink()
     capsys.readouterr()
     assert run(*argv) == 0
-    assert capsys.readouterr().out == f"5 jobs, 15 cells; 1 files written to {tmp_path}\n"
+    assert capsys.readouterr().out == f"9 jobs, 19 cells; 1 files written to {tmp_path}\n"
     assert path.stat().st_mtime_ns == kept
     text = path.read_text()
     one = tmp_path / "one.json"

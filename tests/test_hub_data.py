@@ -62,6 +62,16 @@ for out, changes in json.load(sys.stdin).items():
 json.dump(messages, sys.stdout)
 """
 
+STAGE = """
+import dataclasses, sys
+from xpeft import cli
+from xpeft.data import specs
+
+config, commit = sys.argv[1:]
+specs.TASKS["glue", "rte"] = dataclasses.replace(specs.TASKS["glue", "rte"], revision=commit)
+sys.exit(cli.main(["stage", config]))
+"""
+
 ENCODE = """
 import sys
 from safetensors.torch import save_file
@@ -101,6 +111,15 @@ def rte_files(names: tuple[str, str], validation: list[dict[str, Any]]) -> dict[
 def run(
     script: str, home: Path, hub: HubServer, *arguments: str, stdin: str = "", **extra: str
 ) -> str:
+    """What a script prints, which must end well; see `finished`."""
+    done = finished(script, home, hub, *arguments, stdin=stdin, **extra)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def finished(
+    script: str, home: Path, hub: HubServer, *arguments: str, stdin: str = "", **extra: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own: the endpoint is read when the libraries load."""
     environment = {
         **os.environ,
@@ -108,15 +127,13 @@ def run(
         "PYTHONPATH": str(Path(xpeft.__file__).parents[1]),
         **extra,
     }
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script, *arguments],
         input=stdin,
         capture_output=True,
         text=True,
         env=environment,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_data_is_read_from_the_pinned_commit_and_then_from_the_cache(tmp_path: Path) -> None:
@@ -221,3 +238,38 @@ def test_a_model_and_its_tokenizer_load_from_the_hub(tmp_path: Path, tiny_bert: 
     with torch.no_grad():
         expected = AutoModel.from_pretrained(tiny_bert).eval()(**inputs).last_hidden_state
     assert torch.equal(load_file(out)["state"], expected)
+
+
+def test_what_is_staged_needs_no_network_and_no_token(tmp_path: Path, tiny_bert: Path) -> None:
+    home, token = tmp_path / "home", "hf_canaryThatMustNotAppear"
+    config = tmp_path / "c.yaml"
+
+    def write(model: str, commit: str) -> None:
+        config.write_text(
+            f'tier: test\nencoder: {{name: {model}, source: hub, revision: "{commit}", '
+            "max_length: 32}\n"
+            "data: {source: hub}\ntasks: [glue/rte]\narms: {head_only: {method: head_only}}\n"
+        )
+
+    labels = ("entailment", "not_entailment")
+    with HubServer() as hub:
+        model = hub.add_folder("models", "tiny/bert", tiny_bert)
+        data = hub.add("datasets", "nyu-mll/glue", rte_files(labels, rte_rows("dev", 4)))
+        write("tiny/absent", "0" * 40)
+        absent = finished(STAGE, home, hub, str(config), data, HF_TOKEN=token)
+        assert absent.returncode == 2
+        assert absent.stderr.startswith("xpeft: error: encoder tiny/absent at revision 000")
+        write("tiny/bert", model)
+        staged = finished(STAGE, home, hub, str(config), data, HF_TOKEN=token)
+    assert staged.returncode == 0, staged.stderr
+    lines = staged.stdout.splitlines()
+    assert lines[0].startswith(f"encoder tiny/bert at {model}: in the cache, sha256 ")
+    assert lines[1] == "glue/rte: in the cache, 6 + 4 rows"
+    assert lines[2] == (
+        f"the cache is {home}; jobs need HF_HOME={home} and HF_HUB_OFFLINE=1, and no network"
+    )
+    # The server is gone: what a job asks for is there.
+    again = finished(STAGE, home, hub, str(config), data, HF_HUB_OFFLINE="1")
+    assert again.stdout == staged.stdout, again.stderr
+    for done in (absent, staged, again):
+        assert token not in done.stdout + done.stderr

@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for add in (
         _add_plan,
+        _add_stage,
         _add_cells,
         _add_data,
         _add_bank,
@@ -161,6 +162,25 @@ def _plan(args: Args) -> None:
 
     plan = Plan.make(read_yaml(args.config), str(args.config))
     print(json.dumps(plan_json(plan), indent=1) if args.json else plan_text(plan))
+
+
+def _add_stage(verbs: Verbs) -> None:
+    verb = add_verb(
+        verbs,
+        "stage",
+        "Fetch encoder and data of a config once, so that its jobs run without a network.",
+        _stage,
+        "HF_HOME=/scratch/hub xpeft stage config/paper.yaml",
+    )
+    verb.add_argument("config", type=Path, metavar="FILE", help="config, a YAML file")
+
+
+def _stage(args: Args) -> None:
+    from xpeft.config import load_config
+    from xpeft.stage import stage
+
+    for line in stage(load_config(args.config)):
+        print(line, flush=True)
 
 
 def _add_cells(verbs: Verbs) -> None:
