@@ -106,28 +106,20 @@ def test_the_profile_as_it_is(prepared: Path) -> None:
         assert "--requeue" in options  # after a pre-emption
 
 
-@pytest.mark.parametrize(
-    ("lines", "option", "value"),
-    [
-        ("    gpu: 0\n    gres: gpu:1", "--gres", "gpu:1"),
-        ("    gpu: 0\n    gres: gpu:h200:1", "--gres", "gpu:h200:1"),
-        ("    gpu: 1\n    gpu_model: h200", "--gpus", "h200:1"),
-        ("    gpu: 0", "", ""),
-    ],
-)
-def test_how_a_gpu_is_asked_for(prepared: Path, lines: str, option: str, value: str) -> None:
-    train = asked(prepared, (GPU, lines))["train"]
-    found = {name: train[name] for name in ("--gpus", "--gres") if name in train}
-    assert found == ({option: value} if option else {})
-
-
-def test_partitions_and_account(prepared: Path) -> None:
+def test_gres_partitions_and_account(prepared: Path) -> None:
     rules = asked(
         prepared,
         (r"slurm_partition: gpu # EDIT 1", "slurm_partition: cpu # EDIT 1"),
         (r'slurm_account: ""', "slurm_account: chemistry"),
-        (r"    # gpu: 1", """    slurm_extra: "'--signal=TERM@120'\""""),
+        (GPU, "    gpu: 0\n    gres: gpu:1"),
     )
     assert rules["train"]["-p"] == "gpu" and rules["ledger"]["-p"] == "cpu"
     assert {options["-A"] for options in rules.values()} == {"chemistry"}
-    assert rules["train"]["--signal"] == "TERM@120"
+    assert rules["train"]["--gres"] == "gpu:1" and "--gpus" not in rules["train"]
+
+
+def test_a_model_of_gpu_and_more_options(prepared: Path) -> None:
+    more = """    slurm_extra: "'--signal=TERM@120'\""""
+    train = asked(prepared, (GPU, f"    gpu: 1\n    gpu_model: h200\n{more}"))["train"]
+    assert train["--gpus"] == "h200:1" and "--gres" not in train
+    assert train["--signal"] == "TERM@120"

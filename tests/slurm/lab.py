@@ -181,9 +181,9 @@ class Lab:
                 gpus=GPUS,
             )
         )
-        for number, device in zip(range(GPUS), ("null", "zero"), strict=True):
+        for number in range(GPUS):
             # slurmd wants devices, and takes the number of a GPU from its name.
-            (self.state / f"nvidia{number}").symlink_to(f"/dev/{device}")
+            (self.state / f"nvidia{number}").symlink_to("/dev/null")
         (self.state / "gres.conf").write_text(
             "AutoDetect=off\n"
             f"NodeName={self.host} Name=gpu Type=h200 File={self.state}/nvidia[0-{GPUS - 1}]\n"
@@ -388,14 +388,16 @@ def end_processes_of(state: Path) -> None:
 
 
 def processes_of(state: Path) -> Iterator[psutil.Process]:
-    """The daemons of a lab: their words or their environment name its folder."""
+    """The daemons of a lab, and what ran the steps of its jobs: they have its configuration."""
+    mark = f"{state}/slurm.conf".encode()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.name() not in ("munged", "slurmctld", "slurmd", "slurmstepd"):
-                continue
-            named = any(str(state) in word for word in process.cmdline())
-            if named or process.environ().get("SLURM_CONF") == f"{state}/slurm.conf":
-                yield process
+            if process.name() in ("munged", "slurmctld", "slurmd", "slurmstepd"):
+                folder = Path(f"/proc/{process.pid}")
+                # As it is: psutil stops where slurmstepd has written its title over the words.
+                words = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+                if mark in words or f"{state}/munge".encode() in words:
+                    yield process
 
 
 def children(process: psutil.Process) -> list[psutil.Process]:
