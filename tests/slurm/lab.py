@@ -134,13 +134,14 @@ class Lab:
         """
         if reason := why_not():
             raise LabError(reason)
-        self._lock = LOCK.open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            self._lock = None
-            raise LabError(f"another test run has a Slurm up ({LOCK} is locked)") from None
+        with contextlib.ExitStack() as opened:
+            try:
+                self._lock = opened.enter_context(LOCK.open("a+"))
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._lock = None
+                raise LabError(f"another test run has a Slurm up ({LOCK} is locked)") from None
+            opened.pop_all()  # it stays open, and locked, till the end
         try:
             remove_leftovers()
             self._configure()
@@ -252,19 +253,21 @@ class Lab:
 
     # --------------------------------------------------------------------------- jobs
 
-    def jobs(self, rule: str = "") -> dict[str, str]:
-        """State of each job by its id, those that ended too; of a rule, or of all."""
-        lines = answer("squeue", "-h", "--states=all", "-o", "%i|%T|%k").splitlines()
+    def jobs(self, rule: str = "", folder: Path | None = None) -> dict[str, str]:
+        """State of each job by its id, those that ended too; of a rule, of a folder, or of all."""
         found = {}
-        for line in lines:
-            number, state, comment = line.split("|", 2)
-            if not rule or comment == f"rule_{rule}" or comment.startswith(f"rule_{rule}_"):
+        for line in answer("squeue", "-h", "--states=all", "-o", "%i|%T|%Z|%k").splitlines():
+            number, state, where, comment = line.split("|", 3)
+            if rule and comment != f"rule_{rule}" and not comment.startswith(f"rule_{rule}_"):
+                continue
+            if folder is None or Path(where) == folder:
                 found[number] = state
         return found
 
-    def live_jobs(self, rule: str = "") -> dict[str, str]:
+    def live_jobs(self, rule: str = "", folder: Path | None = None) -> dict[str, str]:
         """Those of `jobs` that have not ended."""
-        return {job: state for job, state in self.jobs(rule).items() if state not in ENDED}
+        found = self.jobs(rule, folder)
+        return {job: state for job, state in found.items() if state not in ENDED}
 
     def detail(self, job: str) -> dict[str, str]:
         """What scontrol knows of a job."""

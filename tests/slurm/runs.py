@@ -170,7 +170,8 @@ class Run:
     def wait_for_training(self, lab: Lab, job: str = LONG) -> str:
         """Wait until a job is in the middle of its training: the Slurm job that does it."""
         wait_for(self.checkpoint(job).exists, f"a checkpoint of {job}:\n{self.output()}", 600)
-        (number,) = lab.live_jobs(f"train_wildcards_{job.replace('/', '_')}")
+        rule = f"train_wildcards_{job.replace('/', '_')}"
+        (number,) = lab.live_jobs(rule, self.folder)
         return number
 
     def trainer(self) -> psutil.Process:

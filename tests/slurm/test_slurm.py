@@ -23,7 +23,7 @@ def test_the_literal_command_ends_with_the_report(lab: Lab, undisturbed: Undistu
     assert "<html" in (run.folder / "report/index.html").read_text()
     assert len(run.results()) == 6
     assert "100%" in output
-    for job in lab.jobs("train"):
+    for job in lab.jobs("train", run.folder):
         # As the profile says, though `--cores all` of this machine may be less.
         assert lab.detail(job)["CPUs/Task"] == "4"
 
