@@ -245,11 +245,11 @@ class Lab:
     def lose_node(self) -> None:
         """As when its power fails: slurmd and all that it started are gone."""
         self.kill_node()
+        kept = {daemon.pid for daemon in self.daemons.values()}
         for process in list(processes_of(self.state)):
-            if process.name().startswith("slurmstepd"):
-                for victim in [process, *children(process)]:
-                    with contextlib.suppress(psutil.Error):
-                        victim.kill()
+            with contextlib.suppress(psutil.Error):
+                if process.pid not in kept and process.name() != "slurmctld":  # and its helper
+                    process.kill()
 
     # --------------------------------------------------------------------------- jobs
 
@@ -381,32 +381,27 @@ def remove_leftovers() -> None:
 
 
 def end_processes_of(state: Path) -> None:
-    """Kill what still runs with the configuration of a lab: daemons, and steps of their jobs."""
+    """Kill what still runs with the configuration of a lab."""
     ours = list(processes_of(state))
-    family = [child for process in ours for child in children(process)]
-    for process in [*ours, *family]:
+    for process in ours:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs([*ours, *family], timeout=10)
+    psutil.wait_procs(ours, timeout=10)
 
 
 def processes_of(state: Path) -> Iterator[psutil.Process]:
-    """The daemons of a lab, and what ran the steps of its jobs: they have its configuration."""
-    mark = f"{state}/slurm.conf".encode()
+    """The daemons of a lab, and what they started: their environment has its configuration.
+
+    Without cgroups Slurm loses sight of a process whose parent ended before it.
+    """
+    words = f"SLURM_CONF={state}/slurm.conf".encode(), f"{state}/munge.".encode()
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.name() in ("munged", "slurmctld", "slurmd", "slurmstepd"):
-                folder = Path(f"/proc/{process.pid}")
-                # As it is: psutil stops where slurmstepd has written its title over the words.
-                words = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
-                if mark in words or f"{state}/munge".encode() in words:
-                    yield process
-
-
-def children(process: psutil.Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        return list(process.children(recursive=True))
-    return []
+        with contextlib.suppress(OSError):
+            folder = Path(f"/proc/{process.pid}")
+            # As it is: psutil stops where slurmstepd has written its title over the words.
+            text = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
+            if any(word in text for word in words):
+                yield process
 
 
 def unlink_if_ours(state: Path) -> None:
