@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -246,7 +246,7 @@ class Lab:
         """As when its power fails: slurmd and all that it started are gone."""
         self.kill_node()
         kept = {daemon.pid for daemon in self.daemons.values()}
-        for process in list(processes_of(self.state)):
+        for process in with_children(processes_of(self.state)):
             with contextlib.suppress(psutil.Error):
                 if process.pid not in kept and process.name() != "slurmctld":  # and its helper
                     process.kill()
@@ -382,7 +382,7 @@ def remove_leftovers() -> None:
 
 def end_processes_of(state: Path) -> None:
     """Kill what still runs with the configuration of a lab."""
-    ours = list(processes_of(state))
+    ours = with_children(processes_of(state))
     for process in ours:
         with contextlib.suppress(psutil.Error):
             process.kill()
@@ -402,6 +402,15 @@ def processes_of(state: Path) -> Iterator[psutil.Process]:
             text = (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
             if any(word in text for word in words):
                 yield process
+
+
+def with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """These processes and all below them; srun, for one, has lost the mark."""
+    found = {process.pid: process for process in processes}
+    for process in list(found.values()):
+        with contextlib.suppress(psutil.Error):
+            found |= {child.pid: child for child in process.children(recursive=True)}
+    return list(found.values())
 
 
 def unlink_if_ours(state: Path) -> None:
