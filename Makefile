@@ -12,6 +12,10 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?=
 CORES ?= all
 PYTEST ?=
+TIER ?= quick
+PROFILE ?=
+CANCEL ?=
+ARGS ?=
 
 export PYTHON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -38,8 +42,6 @@ report: setup ## Run the quick tier (embedded data, no network) and make report/
 small: setup ## Run the small tier (real GLUE text, hours on a CPU) and make report/index.html
 	$(call run,small)
 
-TIER ?= quick
-
 .PHONY: partial
 partial: setup ## Report what there is of a tier (TIER=small), and list what is missing; trains nothing
 	@.venv/bin/python tools/unlock.py
@@ -48,9 +50,22 @@ partial: setup ## Report what there is of a tier (TIER=small), and list what is 
 	@echo
 	@echo "The report of what there is of the tier $(TIER): $(CURDIR)/report/index.html"
 
+# A profile may name a config too: the tier on the command line goes before it.
+.PHONY: resume
+resume: setup ## Go on after a kill: make resume, make resume TIER=paper PROFILE=slurm
+	@.venv/bin/python tools/orphans.py $(if $(CANCEL),--cancel)
+	@.venv/bin/python tools/unlock.py
+	@snakemake --cores $(CORES) --rerun-incomplete $(if $(PROFILE),--profile $(PROFILE)) \
+	    $(ARGS) --configfile config/$(TIER).yaml
+	@echo "The tier $(TIER) is done"
+
 .PHONY: test
 test: lint typecheck ## Check style and types, lint the workflow, run all tests
 	@OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 8 --dist loadfile $(PYTEST)
+
+.PHONY: test-slurm
+test-slurm: setup ## Run all faults on a real Slurm (needs its packages, and root), and write their table
+	@OMP_NUM_THREADS=1 pytest -n 0 -m "slurm_long or not slurm_long" tests/slurm $(PYTEST)
 
 .PHONY: lint
 lint: setup ## Check the style of code and workflow

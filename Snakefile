@@ -40,6 +40,11 @@ onstart:
     print(plan_line(PLAN), file=sys.stderr)
 
 
+# Slurm ends a job by SIGTERM to all its processes. Were the shell to die of it, all else would be
+# killed at once; so shell and `tee` wait for `xpeft`, which has a handler and writes a checkpoint.
+shell.prefix("trap '' TERM; ")
+
+
 wildcard_constraints:
     tier="|".join(PLAN.tiers),
     suite="[^/]+",

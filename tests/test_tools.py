@@ -161,3 +161,73 @@ def test_the_lock_of_a_run_on_another_machine_stays(locked: Path) -> None:
 def test_a_job_that_outlived_its_run_is_named(locked: Path) -> None:
     with working(locked, "xpeft") as pid:
         assert f"process {pid} of that run still works" in unlock(locked)
+
+
+@pytest.fixture
+def queue(tmp_path_factory: pytest.TempPathFactory, locked: Path) -> Path:
+    """Programs `squeue` and `scancel` over a file that holds the queue."""
+    folder = tmp_path_factory.mktemp("slurm")
+    lines = [
+        f"1|RUNNING|{locked}|rule_train_wildcards_a",
+        f"2|PENDING|{locked}|rule_train_wildcards_b",
+        f"3|RUNNING|{locked}/other|rule_train_wildcards_c",
+        f"4|RUNNING|{locked}|somebody else's",
+    ]
+    (folder / "queue").write_text("\n".join(lines) + "\n")
+    # What runs ends by the third look at the queue.
+    squeue = f"""cat {folder}/queue; echo >> {folder}/looks
+        [ $(wc -l < {folder}/looks) -lt 2 ] || sed -i '/^1/d' {folder}/queue"""
+    scancel = f"""echo "$*" >> {folder}/cancelled; sed -i '/PENDING/d' {folder}/queue"""
+    fake(folder, "squeue", squeue)
+    fake(folder, "scancel", scancel)
+    return folder
+
+
+def settle(folder: Path, queue: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    script = "import orphans, sys; orphans.SECONDS = 0.05; sys.exit(orphans.main("
+    script += f"orphans.Path({str(folder)!r}), {'--cancel' in argv}))"
+    path = f"{queue}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=TOOLS,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_jobs_of_a_killed_run_are_waited_for(locked: Path, queue: Path) -> None:
+    done = settle(locked, queue)
+    assert done.returncode == 0, done.stderr
+    assert "waiting for Slurm jobs of a killed run: 1 (rule_train_wildcards_a)" in done.stderr
+    assert "--state=PENDING 1 2" in (queue / "cancelled").read_text()
+    left = (queue / "queue").read_text()
+    assert left.startswith("3|") and len(left.splitlines()) == 2  # what is not ours is let alone
+    assert is_locked(locked)  # until then nobody else may start
+
+
+def test_jobs_of_a_killed_run_are_cancelled_if_wanted(locked: Path, queue: Path) -> None:
+    done = settle(locked, queue, "--cancel")
+    assert done.returncode == 0, done.stderr
+    assert (queue / "cancelled").read_text().startswith("1 2\n")
+
+
+def test_jobs_of_a_live_run_are_let_alone(locked: Path, queue: Path) -> None:
+    with working(locked, "snakemake") as pid:
+        done = settle(locked, queue)
+        assert done.returncode == 1
+        assert f"Snakemake runs here as process {pid}" in done.stderr
+    assert not (queue / "cancelled").exists()
+
+
+def test_slurm_that_does_not_answer_is_waited_for(locked: Path, queue: Path) -> None:
+    fake(queue, "squeue", f"mv {queue}/squeue.good {queue}/squeue; echo no controller >&2; exit 1")
+    fake(queue, "squeue.good", "exit 0")
+    done = settle(locked, queue)
+    assert done.returncode == 0
+    assert "waiting for Slurm, which does not answer: no controller" in done.stderr
+
+
+def test_a_folder_without_a_lock_may_have_jobs(locked: Path, queue: Path) -> None:
+    shutil.rmtree(locked / ".snakemake/locks")
+    assert "waiting for Slurm jobs" in settle(locked, queue).stderr

@@ -11,6 +11,7 @@ run where the two would collide.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -37,9 +38,9 @@ def main(folder: Path) -> None:
 
 def why_live(folder: Path, locks: list[Path]) -> str | None:
     """Why the lock may be that of a live run; None where it is stale."""
-    for process in processes(folder, "snakemake"):
+    for process in drivers(folder):
         return f"Snakemake runs here as process {process.pid}; wait for it or stop it"
-    made = min(path.stat().st_mtime for path in locks)
+    made = min((path.stat().st_mtime for path in locks), default=math.inf)
     if any(path.stat().st_uid != os.getuid() for path in locks):
         return "it is another user's; ask them, or run `snakemake --unlock`"
     for log in sorted((folder / ".snakemake" / "log").glob("*.snakemake.log")):
@@ -47,6 +48,19 @@ def why_live(folder: Path, locks: list[Path]) -> str | None:
         if host not in (None, platform.node()):
             return f"a run on {host} may be live; if none is, run `snakemake --unlock`"
     return None
+
+
+def drivers(folder: Path) -> Iterator[psutil.Process]:
+    """The live runs of Snakemake in `folder`, without the helpers that do one job of a run.
+
+    On a machine that is login and compute node at once, a helper in a Slurm job outlives its run.
+    """
+    for process in processes(folder, "snakemake"):
+        try:
+            if "--target-jobs" not in process.cmdline():
+                yield process
+        except psutil.Error:
+            continue  # gone
 
 
 def processes(folder: Path, program: str) -> Iterator[psutil.Process]:

@@ -9,6 +9,7 @@ profile depends on another, how they are grouped changes speed and memory, not r
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from xpeft.job import TrainingSpec
 from xpeft.layers import linear_heads
 from xpeft.methods import Method, Parameters
 from xpeft.optimizer import ProfileAdamW, Schedule
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,8 @@ def fit(
         RowOrder(tokens.lengths[profile.rows], batch_size, profile.seed) for profile in profiles
     ]
     total = sum(schedule.steps for schedule in schedules)
+    if optimizer.steps.any():
+        log.info("going on from a checkpoint at step %d of %d", optimizer.steps.sum(), total)
     begun = saved = time.monotonic()
     before = fitted.seconds
     for group in _groups(optimizer, tokens, profiles, orders, rows_at_once):
