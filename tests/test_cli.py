@@ -259,7 +259,7 @@ def test_cells_lists_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("cells", "--config", ROOT / "config/quick.yaml") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "embedded/sentiment/head_only  seeds 0 1 2"
-    assert lines[-1] == "9 jobs, 19 cells"
+    assert lines[-1] == "8 jobs, 18 cells"
 
 
 def test_cells_writes_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,7 +270,7 @@ def test_cells_writes_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "embedded/sentiment/full.json").unlink()
     capsys.readouterr()
     assert run(*argv) == 0
-    assert capsys.readouterr().out == f"9 jobs, 19 cells; 1 files written to {tmp_path}\n"
+    assert capsys.readouterr().out == f"8 jobs, 18 cells; 1 files written to {tmp_path}\n"
     assert path.stat().st_mtime_ns == kept
     text = path.read_text()
     one = tmp_path / "one.json"

@@ -144,13 +144,13 @@ def test_every_rule_says_what_it_needs() -> None:
 def test_the_quick_tier_resolves(tmp_path: Path) -> None:
     assert planned(tmp_path) == {
         "cells": 1,
-        "job": 5 + 4 + 1,  # tasks, cohort, donors
+        "job": 5 + 3 + 1,  # tasks, cohort, donors
         "data": 1,
         "train": 5,
         "cohort_data": 1,
         "donors": 2,
-        "cohort_part": 8,
-        "cohort_records": 4,
+        "cohort_part": 6,
+        "cohort_records": 3,
         "ledger": 1,
         **AGGREGATION,
     }
