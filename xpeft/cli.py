@@ -417,8 +417,7 @@ def _add_bank(verbs: Verbs) -> None:
         "--data results/small/data/glue/rte --out results/small/pools/glue/rte "
         "--work results/small/work/pools/glue/rte",
     )
-    add_file(verb, "--job", "job file, from xpeft cells", required=True)
-    add_file(verb, "--data", "prepared folder, from xpeft data", metavar="DIR", required=True)
+    add_job(verb)
     add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
     add_file(verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True)
     add_device(verb)
@@ -541,13 +540,18 @@ def _add_train(verbs: Verbs) -> None:
         "--out results/quick/records/$J --tuning results/quick/tuning/$J.json "
         "--work results/quick/work/$J",
     )
-    add_file(verb, "--job", "job file, from xpeft cells", required=True)
-    add_file(verb, "--data", "prepared folder, from xpeft data", metavar="DIR", required=True)
+    add_job(verb)
     add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
     add_file(verb, "--tuning", "file for what tuning tried and chose", required=True)
     add_file(verb, "--bank", "folder of the bank, for a job over a stored one", metavar="DIR")
     add_file(verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True)
     add_device(verb)
+
+
+def add_job(verb: argparse.ArgumentParser) -> None:
+    """Arguments of the verbs that do a job."""
+    add_file(verb, "--job", "job file, from xpeft cells", required=True)
+    add_file(verb, "--data", "prepared folder, from xpeft data", metavar="DIR", required=True)
 
 
 def add_device(verb: argparse.ArgumentParser) -> None:

@@ -68,18 +68,13 @@ def add(verbs: Any) -> None:
         "xpeft cohort gather --job $R/jobs/$J.json --data $R/data/profiles/embedded_authors "
         "--out $R/records/$J $R/parts/$J/*.json",
     )
-    _inputs(verb)
+    cli.add_job(verb)
     verb.add_argument("parts", type=Path, nargs="+", metavar="PART", help="files of all parts")
     cli.add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
 
 
-def _inputs(verb: argparse.ArgumentParser) -> None:
-    cli.add_file(verb, "--job", "job file, from xpeft cells", required=True)
-    cli.add_file(verb, "--data", "prepared folder, from xpeft data", metavar="DIR", required=True)
-
-
 def _common(verb: argparse.ArgumentParser) -> None:
-    _inputs(verb)
+    cli.add_job(verb)
     cli.add_file(
         verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True
     )

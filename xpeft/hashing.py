@@ -36,6 +36,12 @@ def derive_key(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
+def sample(values: npt.ArrayLike, limit: int | None, key: int) -> npt.NDArray[np.int64]:
+    """Positions, ascending, of at most `limit` (None: all) of the values, chosen by their hash."""
+    hashes = mix64(values, key)
+    return np.sort(np.argsort(hashes, kind="stable")[:limit]).astype(np.int64)
+
+
 def uniform(count: int, key: int, offset: int = 0) -> npt.NDArray[np.float32]:
     """Draws `offset` to `offset + count` of the stream `key`, uniform in (-1, 1).
 

@@ -221,6 +221,11 @@ class CohortJob(_Told):
     threads: int = 1
     variant: str = ""
 
+    @property
+    def tuned(self) -> bool:
+        """Whether it has trials to choose among."""
+        return self.tuning is not None and bool(self.tuning.trials)
+
 
 AnyJob = Job | PoolJob | DonorJob | CohortJob
 

@@ -25,7 +25,7 @@ from xpeft.data.prepared import Prepared, load_prepared
 from xpeft.encoder import Encoder, load_encoder
 from xpeft.errors import BankError, ConfigError
 from xpeft.fitting import EncodedFeatures, ProfileData, fit, schedule_of
-from xpeft.hashing import derive_key, mix64
+from xpeft.hashing import derive_key, mix64, sample
 from xpeft.job import PoolJob
 from xpeft.labels import LabelScale
 from xpeft.machine import set_determinism
@@ -142,10 +142,7 @@ def _tune(
     stop: Any,
 ) -> Bank:
     train = prepared.train
-    rows = np.arange(len(train))
-    if job.max_train_rows is not None and len(rows) > job.max_train_rows:
-        order = np.argsort(mix64(train.rows, derive_key("pool", job.seed)), kind="stable")
-        rows = np.sort(order[: job.max_train_rows])
+    rows = sample(train.rows, job.max_train_rows, derive_key("pool", job.seed))
     scale = LabelScale.of(train.labels[rows])
     labels = scale.normalize(train.labels)
     seeds = [job.seed + adapter // 2 for adapter in range(job.adapters)]

@@ -44,7 +44,7 @@ from xpeft.fitting import (
     row_losses,
     schedule_of,
 )
-from xpeft.hashing import mix64
+from xpeft.hashing import sample
 from xpeft.io import read_json, write_json
 from xpeft.job import Job, TrainingSpec
 from xpeft.labels import LabelScale
@@ -162,10 +162,7 @@ class _Run:
         if kept.is_file() and (done := read_json(kept)).get("identity") == identity:
             write_json(path, done["tuning"])
             return dict(trials[done["tuning"]["chosen"]])
-        rows = np.arange(len(self.prepared.train))
-        if len(rows) > tuning.max_rows:
-            chosen = np.argsort(mix64(rows, tuning.seed), kind="stable")[: tuning.max_rows]
-            rows = np.sort(chosen)
+        rows = sample(np.arange(len(self.prepared.train)), tuning.max_rows, tuning.seed)
         subset = self.prepared.train.take(rows)
         fit_rows, dev_rows = (rows[part] for part in holdout(subset, tuning.holdout, tuning.seed))
         log.info(

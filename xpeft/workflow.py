@@ -123,7 +123,7 @@ class Plan:
         for donors in self.grid.donors.values():
             yield from (("donors", sizes.donors(donors)) for _ in range(self.grid.folds))
         for job in self.grid.jobs.values():
-            if job.tuning is not None:
+            if job.tuned:
                 yield "cohort_tune", sizes.tune(job)
             yield from (("cohort_part", sizes.part(job)) for _ in self.grid.parts_of(job))
 
@@ -266,7 +266,7 @@ class Plan:
     def cohort_tuning(self, wildcards: Any) -> list[str]:
         """The tuning file of a cohort job; none for a job without trials."""
         job = self.grid.jobs[f"profiles/{wildcards.cohort}/{wildcards.arm}"]
-        if job.tuning is None or not job.tuning.trials:
+        if not job.tuned:
             return []
         return [f"{self.root}/tuning/profiles/{wildcards.cohort}/{wildcards.arm}.json"]
 

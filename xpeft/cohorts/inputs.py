@@ -12,7 +12,7 @@ from xpeft.data.cohort import Cohort, load_cohort
 from xpeft.encoder import Encoder, TokenTable, load_encoder
 from xpeft.errors import ConfigError
 from xpeft.fitting import ProfileData
-from xpeft.hashing import derive_key, mix64
+from xpeft.hashing import derive_key, sample
 from xpeft.ids import id_text
 from xpeft.job import EncoderSpec
 from xpeft.machine import set_determinism
@@ -78,8 +78,7 @@ def capped(rows: npt.NDArray[np.int64], limit: int | None) -> npt.NDArray[np.int
     """At most `limit` of the rows, ascending; which ones depends on their numbers alone."""
     if limit is None or len(rows) <= limit:
         return rows
-    order = np.argsort(mix64(rows, derive_key("cap")), kind="stable")
-    return np.sort(rows[order[:limit]])
+    return np.sort(rows[sample(rows, limit, derive_key("cap"))])
 
 
 def profile_seed(seed: int, profile: str) -> int:

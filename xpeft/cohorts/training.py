@@ -84,7 +84,7 @@ def tune_cohort(
         BankError, DataError, EncoderError: an input is missing, damaged or does not fit.
         Interrupted: SIGTERM came; a checkpoint was written.
     """
-    if job.tuning is None or not job.tuning.trials:
+    if not job.tuned:
         raise ConfigError(
             f"job {job.arm} on {job.cohort}: found no trials, expected some to choose among; "
             "train it without a tuning file"
@@ -281,7 +281,7 @@ class _Arm:
 
 def _chosen(job: CohortJob, tuning_file: str | os.PathLike[str] | None) -> dict[str, float]:
     """The settings that tuning chose; none for a job without trials."""
-    if (tuning_file is None) != (job.tuning is None or not job.tuning.trials):
+    if (tuning_file is not None) != job.tuned:
         raise ConfigError(
             f"job {job.arm} on {job.cohort}: found {tuning_file or 'no tuning file'}, expected "
             + ("the file of xpeft cohort tune" if tuning_file is None else "none: it has no trials")

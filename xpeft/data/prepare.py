@@ -17,7 +17,7 @@ from xpeft.data.prepared import SPLITS, Meta, Split
 from xpeft.data.sources import RawSplit, Source
 from xpeft.data.specs import TaskSpec
 from xpeft.errors import ConfigError, DataError
-from xpeft.hashing import mix64
+from xpeft.hashing import sample
 from xpeft.io import atomic_directory, canonical_json, sha256_file, write_json
 
 SUBSET_KEY = 0
@@ -66,8 +66,7 @@ def prepare(
             f"{raws['train'].where}, expected other rows; a score on training rows means nothing"
         )
     if max_train_rows is not None and max_train_rows < len(train):
-        chosen = np.argsort(mix64(train.rows, SUBSET_KEY), kind="stable")[:max_train_rows]
-        train = train.take(np.sort(chosen))
+        train = train.take(sample(train.rows, max_train_rows, SUBSET_KEY))
     out = Path(out_dir)
     with atomic_directory(out) as folder:
         _write(folder / "train.parquet", train)
