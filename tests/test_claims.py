@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from factory import (
     QUICK,
+    SMALL,
     make_cohort_record,
     make_ledger,
     make_people,
@@ -21,6 +23,7 @@ from xpeft.claims import CLAIMS_FILE, NO_EVIDENCE, VERDICTS, judge, load_claims,
 from xpeft.errors import ConfigError
 from xpeft.io import read_json, write_json
 from xpeft.records import record_path, write_record
+from xpeft.report.claims_page import write_claims_page
 from xpeft.report.summary import make_summary, write_summary
 
 
@@ -302,3 +305,36 @@ def test_a_claim_on_authors_takes_all_sets_whatever_their_banks_size(tmp_path: P
         ]
         assert found["interval"]["over"] == "profiles and seeds"
     assert verdict("authors-parity", arms)["verdict"] == NO_EVIDENCE  # the arm is not there
+
+
+def test_a_verdict_says_what_its_data_could_have_told() -> None:
+    found = verdict("parity-hard", ADAPTER + hard(0.798, 0.811, 0.785))
+    low, high = found["interval"]["low"], found["interval"]["high"]
+    # the half width would be passed by equal methods half of the time only
+    assert found["detectable"] > (high - low) / 2
+    assert found["equivalence"] >= found["p_value"]
+    assert found["seeds_needed"] >= 2
+    better = verdict("random-hard", arm("head", {"sst2": [0.7, 0.71, 0.7]}, method="head_only")
+                     + hard(0.80, 0.81, 0.805))  # fmt: skip
+    assert better["equivalence"] is None
+    one = verdict("parity-hard", arm("adapter", {"sst2": [0.8]}, method="single_adapter") + hard(1))
+    assert (one["detectable"], one["equivalence"], one["seeds_needed"]) == (None, None, None)
+
+
+def test_the_page_of_claims_links_each_number_to_records_that_are_there(tmp_path: Path) -> None:
+    tier = tmp_path / "results" / "small"
+    make_tier(tier, tasks=SMALL[:3])
+    write_summary(tier / "records", tier / "summary.json")
+    claims = write_claims(tier / "summary.json", tier / "claims.json")
+    write_claims_page(claims, tmp_path / "CLAIMS.md", tier / "records")
+    text = (tmp_path / "CLAIMS.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    folders = [link for link in links if link.startswith("results/")]
+    assert len(folders) > 20
+    for link in folders:
+        assert list((tmp_path / link).glob("seed*.json")), link
+    headings = set(re.findall(r"^## (.+)$", text, re.M))
+    assert headings == {item["id"] for item in claims["verdicts"]}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) == headings
+    for item in claims["verdicts"]:
+        assert item["sentence"] in text

@@ -195,3 +195,68 @@ def test_a_spread_over_profiles_counts_wins_and_agrees_with_scipy() -> None:
     assert found.p_value == pytest.approx(wilcoxon(gaps).pvalue)
     nothing = stats.over_profiles(left, left)
     assert (nothing.low, nothing.p_value, nothing.ties) == (None, None, 40)
+
+
+def _rejections(effects: dict[str, float], sds: dict[str, float], n: int, margin: float) -> float:
+    """Share of 4,000 simulated comparisons found not worse by `margin`, with n seeds a task."""
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(4000):
+        left = {
+            task: dict(enumerate(rng.normal(effect, sds[task], n)))
+            for task, effect in effects.items()
+        }
+        right = {task: dict.fromkeys(range(n), 0.0) for task in effects}
+        difference = stats.paired(left, right)
+        assert difference is not None
+        test = stats.non_inferior(difference, margin)
+        assert test is not None
+        found += test.p_above < stats.ALPHA
+    return found / 4000
+
+
+def test_the_detectable_difference_is_found_four_times_in_five() -> None:
+    error = 0.01 / math.sqrt(5)
+    seen = stats.Difference(0.0, -1.0, 1.0, error, 4.0, {"a": 0.0}, {"a": [0, 1, 2, 3, 4]})
+    effect = stats.detectable(seen)
+    assert effect is not None
+    assert _rejections({"a": effect}, {"a": 0.01}, 5, 0.0) == pytest.approx(0.8, abs=0.02)
+    unknown = stats.Difference(0.0, None, None, None, 0.0, {}, {})
+    assert stats.detectable(unknown) is None
+
+
+def test_seeds_needed_are_enough_and_no_more_than_that() -> None:
+    sds = {"a": 0.006, "b": 0.012}
+    n = stats.seeds_needed(sds, 0.01)
+    assert n is not None
+    assert n > 2
+    equal = dict.fromkeys(sds, 0.0)
+    assert _rejections(equal, sds, n, 0.01) > 0.78
+    assert _rejections(equal, sds, n - 1, 0.01) < 0.8
+    assert stats.seeds_needed(sds, 1e-6, most=50) is None
+    assert stats.seeds_needed({"a": 0.0}, 0.01) is None
+
+
+def test_interquartile_mean_is_that_of_scipy_over_all_runs() -> None:
+    gaps = {"a": [-0.30, 0.01, 0.02], "b": [0.00, -0.01, 0.03, 0.02, 0.05]}
+    found = stats.iqm(gaps)
+    assert found is not None
+    assert found.value == pytest.approx(np.sort([*gaps["a"], *gaps["b"]])[2:6].mean())
+    assert found.low <= found.value <= found.high
+    assert found == stats.iqm(gaps)
+    assert stats.iqm({"a": [0.1], "b": [0.2]}) is None
+    assert stats.iqm({}) is None
+
+
+def test_the_bootstrap_over_seeds_keeps_to_its_task() -> None:
+    found = stats.iqm({"low": [0.0] * 3, "high": [1.0] * 3})
+    assert found is not None
+    assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)  # as no task has a spread
+
+
+def test_performance_profile_by_hand() -> None:
+    gaps = {"a": [-0.02, 0.0], "b": [-0.01, -0.01, -0.01, 0.01]}
+    found = stats.performance_profile(gaps, [-0.02, -0.01, 0.0, 0.02])
+    assert [share.value for share in found] == pytest.approx([1.0, 0.75, 0.375, 0.0])
+    assert all(share.low <= share.value <= share.high for share in found)
+    assert stats.performance_profile({}, [0.0]) == []

@@ -15,6 +15,10 @@ Comparisons of scores are decided by the two-sided 95 % interval over seeds of t
 difference, mean over tasks (`xpeft.stats.paired`): supported where it lies wholly above the bound,
 contradicted where it lies wholly below. The bound is 0, or -margin. Counted ratios are exact.
 Evidence of one tier never decides a claim in another.
+
+Beside each comparison stands what its data could tell: the difference that such a test finds four
+times in five (`detectable`), which for a margin is the smallest that equal methods would have
+passed, and the seeds that a margin of a point would take (`seeds_needed`).
 """
 
 from __future__ import annotations
@@ -45,6 +49,9 @@ SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusi
 NO_EVIDENCE = "no evidence yet"
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NO_EVIDENCE)
 
+POINT = 1.0
+"""Of a score: the margin, in points, that `seeds_needed` is counted for."""
+
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
 
 _NEEDED: dict[str, tuple[str, ...]] = {
@@ -64,8 +71,8 @@ def write_claims(
     out: str | os.PathLike[str],
     ledgers: Iterable[str | os.PathLike[str]] = (),
     claims: str | os.PathLike[str] = CLAIMS_FILE,
-) -> None:
-    """Judge all claims against one tier and write the verdicts.
+) -> Json:
+    """Judge all claims against one tier, write the verdicts and return them.
 
     Args:
         summary: `<tier>/summary.json`.
@@ -73,10 +80,11 @@ def write_claims(
         ledgers: files of `xpeft ledger --json`; each claim takes the one of its encoder.
         claims: the YAML file.
     """
-    write_json(
-        out,
-        judge(load_claims(claims), read_summary(summary), [read_json(path) for path in ledgers]),
+    judged = judge(
+        load_claims(claims), read_summary(summary), [read_json(path) for path in ledgers]
     )
+    write_json(out, judged)
+    return judged
 
 
 def load_claims(path: str | os.PathLike[str] = CLAIMS_FILE) -> Json:
@@ -122,8 +130,10 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
         schema, tier, data (name of the tier's data), and `verdicts` in the order of the claims,
         each with id, statement, general (the statement without the tier's data), source, measure,
         test, bound, margin, verdict, sentence (the verdict in words), effect, unit, interval,
-        p_value, tasks (each with effect, interval, Holm-adjusted p-value and verdict), left_out,
-        seeds, arms, records and also (other arms that fit, judged in the same way, not deciding).
+        p_value, equivalence (p-value of TOST with the margin, where there is one), detectable
+        (points), seeds_needed (for a margin of POINT), tasks (each with effect, interval,
+        Holm-adjusted p-value and verdict), left_out, seeds, arms, records and also (other arms
+        that fit, judged in the same way, not deciding).
     """
     tier = summary["tier"]
     data = claims["data"].get(tier, {"suites": None, "name": f"the data of tier {tier}"})
@@ -143,6 +153,9 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
             "unit": None,
             "interval": None,
             "p_value": None,
+            "equivalence": None,
+            "detectable": None,
+            "seeds_needed": None,
             "tasks": [],
             "left_out": [],
             "seeds": [],
@@ -235,6 +248,7 @@ def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None
         return None
     test = stats.against(difference, -margin)
     verdict = _verdict(test)
+    detectable = stats.detectable(difference)
     tasks = _by_task(left, right, margin)
     names = [task["task"] for task in tasks]
     return {
@@ -245,6 +259,9 @@ def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None
         "bound": -100 * margin if margin else 0.0,
         "interval": _interval(difference, _over(left)),
         "p_value": test and test.p_above,
+        "equivalence": stats.equivalent(difference, margin) if margin else None,
+        "detectable": None if detectable is None else 100 * detectable,
+        "seeds_needed": stats.seeds_needed(difference.sds, POINT / 100),
         "tasks": tasks,
         "left_out": left_out,
         "seeds": sorted({seed for arm, _ in _shared(left, right) for seed in arm["seeds"]}),

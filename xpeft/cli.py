@@ -711,12 +711,21 @@ def _add_claims(verbs: Verbs) -> None:
     add_file(verb, "--ledger", "from xpeft ledger; may be given several times", action="append")
     add_file(verb, "--claims", "claims as YAML (default: those of the package)")
     add_file(verb, "--out", "file to write", required=True)
+    add_file(
+        verb,
+        "--markdown",
+        "also write the verdicts as Markdown, with links to the folder records beside the summary",
+    )
 
 
 def _claims(args: Args) -> None:
     from xpeft.claims import CLAIMS_FILE, write_claims
 
-    write_claims(args.summary, args.out, args.ledger or (), args.claims or CLAIMS_FILE)
+    claims = write_claims(args.summary, args.out, args.ledger or (), args.claims or CLAIMS_FILE)
+    if args.markdown:
+        from xpeft.report.claims_page import write_claims_page
+
+        write_claims_page(claims, args.markdown, Path(args.summary).parent / "records")
 
 
 def _drawn(verbs: Verbs, name: str, text: str, run: Run, out: str) -> None:

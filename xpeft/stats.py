@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,8 @@ class Difference:
         df: degrees of freedom; 0 where the error is unknown.
         tasks: mean difference of each task.
         seeds: the seeds of each task.
+        sds: standard deviation over seeds of each task's differences, where it is known; empty
+            for profiles.
     """
 
     mean: float
@@ -122,6 +124,7 @@ class Difference:
     df: float
     tasks: dict[str, float]
     seeds: dict[str, list[int]]
+    sds: dict[str, float] = field(default_factory=dict)
 
 
 def paired(
@@ -137,6 +140,7 @@ def paired(
     """
     means: dict[str, float] = {}
     seeds: dict[str, list[int]] = {}
+    sds: dict[str, float] = {}
     parts: list[tuple[float, int]] = []  # variance of a task's mean, its degrees of freedom
     for task in left:
         shared = sorted(set(left[task]) & set(right.get(task, {})))
@@ -145,19 +149,20 @@ def paired(
         spread = over_seeds([left[task][seed] - right[task][seed] for seed in shared])
         means[task], seeds[task] = spread.mean, shared
         if spread.sd is not None:
+            sds[task] = spread.sd
             parts.append((spread.sd**2 / spread.n, spread.n - 1))
     if not means:
         return None
     mean = math.fsum(means.values()) / len(means)
     if len(parts) < len(means):
-        return Difference(mean, None, None, None, 0.0, means, seeds)
+        return Difference(mean, None, None, None, 0.0, means, seeds, sds)
     total = math.fsum(variance for variance, _ in parts)
     error = math.sqrt(total) / len(means)
     if error < _TINY:  # the same difference with every seed is no proof that it has no spread
-        return Difference(mean, None, None, None, 0.0, means, seeds)
+        return Difference(mean, None, None, None, 0.0, means, seeds, sds)
     df = total**2 / math.fsum(variance**2 / free for variance, free in parts)
     half = _t_quantile(0.5 + LEVEL / 2, df) * error
-    return Difference(mean, mean - half, mean + half, error, df, means, seeds)
+    return Difference(mean, mean - half, mean + half, error, df, means, seeds, sds)
 
 
 def paired_profiles(left: Mapping[str, Array], right: Mapping[str, Array]) -> Difference | None:
@@ -282,6 +287,123 @@ def equivalent(difference: Difference, margin: float) -> float | None:
     if lower is None or upper is None:
         return None
     return max(lower.p_above, upper.p_below)
+
+
+POWER = 0.8
+"""Probability with which a design should find what is there."""
+
+
+def detectable(difference: Difference) -> float | None:
+    """The smallest true difference that this test finds with a probability of POWER.
+
+    By the noncentral t distribution, with the error and degrees of freedom that were seen: what a
+    one-sided test at ALPHA could have told from its bound. So it is also the smallest margin for
+    which equal methods would have been found not worse. None where the error is unknown.
+    """
+    if difference.error is None:
+        return None
+    from scipy.optimize import brentq
+    from scipy.stats import nct
+
+    error, df = difference.error, difference.df
+    critical = _t_quantile(1 - ALPHA, df)
+
+    def missed(ratio: float) -> float:
+        return float(nct.sf(critical, df, ratio)) - POWER
+
+    return error * float(brentq(missed, 0.0, 100.0 + 2 * critical))
+
+
+def seeds_needed(sds: Mapping[str, float], margin: float, *, most: int = 1000) -> int | None:
+    """Seeds a task with which two equal methods would be found not worse by `margin`.
+
+    Planned as `paired` tests, with POWER, from standard deviations of a task's paired differences;
+    with three seeds these are known to a factor of two at best.
+
+    Args:
+        sds: standard deviation of each task.
+        margin: in the unit of the scores, positive.
+        most: the largest number looked at.
+
+    Returns:
+        The number, at least 2, or None for more than `most` or without any spread.
+    """
+    squares = [sd**2 for sd in sds.values()]
+    total = math.fsum(squares)
+    if not total:
+        return None
+    from scipy.stats import nct
+
+    for n in range(2, most + 1):
+        error = math.sqrt(total / n) / len(squares)
+        df = total**2 * (n - 1) / math.fsum(square**2 for square in squares)
+        if nct.sf(_t_quantile(1 - ALPHA, df), df, margin / error) >= POWER:
+            return n
+    return None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A statistic with the ends of its interval at LEVEL."""
+
+    value: float
+    low: float
+    high: float
+
+
+def iqm(
+    gaps: Mapping[str, Sequence[float]], *, draws: int = 2000, seed: int = 0
+) -> Interval | None:
+    """Interquartile mean over all runs of all tasks, with a bootstrap stratified by task.
+
+    The mean of the middle half of the runs (task x seed): less swayed by one odd task than the
+    mean, less wasteful than the median (Agarwal et al., NeurIPS 2021, arXiv 2108.13264). The
+    interval draws the seeds of each task again, with replacement; the tasks are taken as given.
+
+    Args:
+        gaps: [S] values of each task, on one scale, as differences to a yardstick are.
+        draws: bootstrap samples.
+        seed: of the draws.
+
+    Returns:
+        None without runs, or where no task has a second seed.
+    """
+    from scipy.stats import trim_mean
+
+    columns = [np.asarray(values, dtype=np.float64) for values in gaps.values() if len(values)]
+    if not columns or max(map(len, columns)) < 2:
+        return None
+    means = trim_mean(np.concatenate(_redrawn(columns, draws, seed), axis=1), 0.25, axis=1)
+    low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    return Interval(float(trim_mean(np.concatenate(columns), 0.25)), float(low), float(high))
+
+
+def performance_profile(
+    gaps: Mapping[str, Sequence[float]], at: Sequence[float], *, draws: int = 2000, seed: int = 0
+) -> list[Interval]:
+    """Share of the runs (task x seed) that reach each value of `at`, tasks counting the same.
+
+    With the same bootstrap as `iqm`: an interval at each value, not for the curve as a whole.
+    """
+    points = np.asarray(at, dtype=np.float64)
+    columns = [np.asarray(values, dtype=np.float64) for values in gaps.values() if len(values)]
+    if not columns:
+        return []
+
+    def shares(values: Array) -> Array:
+        found: Array = (values[..., None] >= points).mean(axis=-2)
+        return found
+
+    drawn = np.mean([shares(values) for values in _redrawn(columns, draws, seed)], axis=0)
+    value = np.mean([shares(values) for values in columns], axis=0)
+    low, high = np.quantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+    return [Interval(*map(float, ends)) for ends in zip(value, low, high, strict=True)]
+
+
+def _redrawn(columns: Sequence[Array], draws: int, seed: int) -> list[Array]:
+    """Each task's S runs drawn again with replacement, [draws, S]."""
+    rng = np.random.default_rng(seed)
+    return [values[rng.integers(len(values), size=(draws, len(values)))] for values in columns]
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -32,6 +32,7 @@ from xpeft.report.drawing import (
     styled,
     ticks,
 )
+from xpeft.report.overall import performance_figure
 from xpeft.report.summary import (
     Arm,
     main_grid,
@@ -50,7 +51,7 @@ Json = dict[str, Any]
 
 
 FIGURES = (
-    "method", "waterfall", "scores", "gaps", "bytes", "learning",
+    "method", "waterfall", "scores", "gaps", "performance", "bytes", "learning",
     "gains", "warm", "map", "overlap", "scale",
 )  # fmt: skip
 """The names of the files; all are always written, without evidence as a figure that says so."""
@@ -65,6 +66,9 @@ CAPTIONS = {
     "mean, the bar its 95 % interval over seeds (t).",
     "gaps": "Difference to a single adapter on the same task, paired by seed, with 95 % interval "
     "over seeds (t). The band is the margin of one point.",
+    "performance": "Share of the runs (task x seed) whose score is at least so many points from "
+    "the adapter's mean on the same task; tasks count the same. Further right is better. Bands: "
+    "95 % bootstrap over seeds at each place.",
     "bytes": "Difference to a single adapter, mean over tasks with 95 % interval over seeds, "
     "against the bytes that a profile stores (logarithmic).",
     "learning": "Training loss: thin lines are seeds, thick lines their mean.",
@@ -97,6 +101,7 @@ def write_figures(
         "waterfall": lambda: waterfall_figure(account),
         "scores": lambda: scores_figure(arms, columns=wide),
         "gaps": lambda: gaps_figure(arms, margin),
+        "performance": lambda: performance_figure(arms),
         "bytes": lambda: bytes_figure(arms),
         "learning": lambda: learning_figure(arms, data["records"], columns=wide),
         "gains": lambda: cohort_figures.gains_figure(profiles, columns=across),

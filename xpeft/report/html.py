@@ -22,6 +22,7 @@ from xpeft.io import canonical_json, read_json, sha256_bytes, write_text
 from xpeft.report import cohort_figures, cohort_page, figures
 from xpeft.report.drawing import COLOURS, inline_svg, short_bytes
 from xpeft.report.links import Names, slug
+from xpeft.report.overall import make_overall, performance_figure
 from xpeft.report.summary import (
     Arm,
     main_grid,
@@ -31,7 +32,14 @@ from xpeft.report.summary import (
     task_name,
     task_names,
 )
-from xpeft.report.tables import effect_interval, effect_text, settings_text
+from xpeft.report.tables import (
+    effect_interval,
+    effect_text,
+    p_sign,
+    power_text,
+    settings_text,
+    test_text,
+)
 from xpeft.report.words import (
     TIER_NOTES,
     arm_title,
@@ -302,6 +310,7 @@ def _tier(
         "missing": _missing(summary),
         "claims": _claims(item["claims"], tier, names),
         "tasks": [_task(task, main, summary["records"], names) for task in task_names(main)],
+        "overall": _overall(main, names),
         "gaps": _gaps(main, names),
         "figures": _figures(tier, main) if main else {},
         "captions": figures.CAPTIONS,
@@ -486,12 +495,6 @@ def _verdict(verdict: Json, names: Names) -> Json:
         arm = names.by_key.get((f"{suite}/{task}", arm_name))
         if arm is not None and arm not in used:
             used.append(arm)
-    test = {
-        "count": f"ratio of at least {times(verdict['bound'] or 0)}",
-        "ratio": f"ratio of at least {times(verdict['bound'] or 0)}",
-        "not_worse": f"not worse by {verdict['margin'] or 0:g} points or more (non-inferiority)",
-        "better": "better, difference above zero (superiority)",
-    }[verdict["test"]]
     return {
         "id": names.claim(verdict["id"]),
         "key": verdict["id"],
@@ -500,15 +503,16 @@ def _verdict(verdict: Json, names: Names) -> Json:
         "general": verdict["general"],
         "source": verdict["source"],
         "measure": verdict["measure"],
-        "test": test,
+        "test": test_text(verdict),
         "verdict": verdict["verdict"],
         "kind": slug(verdict["verdict"]),
         "sentence": verdict["sentence"],
         "effect": effect_text(verdict),
         "interval": effect_interval(verdict),
         "over": (verdict["interval"] or {}).get("over", "seeds"),
-        "p_sign": _p_sign(verdict["p_value"]),
+        "p_sign": p_sign(verdict["p_value"]),
         "seeds": ", ".join(map(str, verdict["seeds"])),
+        "power": power_text(verdict),
         "needs": verdict["needs"],
         "tasks": [
             {
@@ -540,11 +544,6 @@ def _verdict(verdict: Json, names: Names) -> Json:
             for other in verdict["also"]
         ],
     }  # fmt: skip
-
-
-def _p_sign(value: float | None) -> str:
-    text = p_value(value)
-    return text if text.startswith("<") or value is None else f"= {text}"
 
 
 def _glance(sections: Sequence[Json]) -> list[Json]:
@@ -598,6 +597,40 @@ def _tally(sections: Sequence[Json]) -> list[Json]:
         for _, title, items in groups
         if items
     ]
+
+
+def _overall(main: Sequence[Arm], names: Names) -> Json | None:
+    """All tasks as one: the gaps to the adapter, and what is left out of them."""
+    found = make_overall(main)
+    if len(found["arms"]) < 2:
+        return None
+    rows = []
+    for entry in found["arms"]:
+        first = next(arm for arm in main if arm["arm"] == entry["arm"])
+        middle = entry["iqm"]
+        rows.append(
+            {
+                "title": entry["title"],
+                "href": names.arm(first),
+                "iqm": "\N{EN DASH}" if middle is None else signed(middle["value"]),
+                "interval": "no interval"
+                if middle is None
+                else f"{signed(middle['low'])} to {signed(middle['high'])}",
+                "mean": signed(entry["mean"]),
+            }
+        )
+    words = "; ".join(f"{row['title']} {row['iqm']}" for row in rows)
+    return {
+        "rows": rows,
+        "tasks": ", ".join(task_title(task) for task in found["tasks"]),
+        "left_out": ", ".join(task_title(task) for task in found["left_out"]),
+        "figure": inline_svg(
+            performance_figure(main),
+            f"performance-{names.tier}",
+            f"Share of runs by their gap to the adapter; interquartile means in points: {words}.",
+        ),
+        "caption": figures.CAPTIONS["performance"],
+    }
 
 
 def _gaps(main: Sequence[Arm], names: Names) -> list[Json]:

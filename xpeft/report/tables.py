@@ -13,6 +13,7 @@ from typing import Any
 from xpeft.io import read_json, write_text
 from xpeft.report import cohort_tables
 from xpeft.report.forms import Table, to_csv, to_latex, to_markdown
+from xpeft.report.overall import make_overall
 from xpeft.report.summary import Arm, main_grid, on_tasks, read_summary, task_name
 from xpeft.report.words import (
     arm_title,
@@ -21,6 +22,7 @@ from xpeft.report.words import (
     loss_text,
     metric_title,
     p_value,
+    points,
     score,
     signed,
     task_title,
@@ -30,7 +32,7 @@ from xpeft.report.words import (
 Json = dict[str, Any]
 
 TABLES = (
-    "scores", "records", "gaps", "ablations", "tuning", "claims", "ledger",
+    "scores", "records", "gaps", "overall", "ablations", "tuning", "claims", "ledger",
     "cohorts", "comparisons", "profiles",
 )  # fmt: skip
 """The names of the files; all are always written, without evidence with a header alone."""
@@ -67,6 +69,7 @@ def make_tables(summary: Json, ledger: Json | None, claims: Json | None) -> dict
         "scores": _scores(on_tasks(main_grid(arms))),
         "records": _records(summary),
         "gaps": _gaps(on_tasks(main_grid(arms))),
+        "overall": _overall(on_tasks(main_grid(arms))),
         "ablations": _ablations(arms),
         "tuning": _tuning(summary["tuning"]),
         "claims": _claims(claims),
@@ -203,6 +206,41 @@ def _gaps(arms: list[Arm]) -> Table:
     )
 
 
+def _overall(arms: list[Arm]) -> Table:
+    found = make_overall(arms)
+    data = [
+        {
+            "arm": entry["arm"],
+            "mean": entry["mean"],
+            "iqm": entry["iqm"] and entry["iqm"]["value"],
+            "low_over_seeds": entry["iqm"] and entry["iqm"]["low"],
+            "high_over_seeds": entry["iqm"] and entry["iqm"]["high"],
+            "tasks": found["tasks"],
+            "left_out": found["left_out"],
+        }
+        for entry in found["arms"]
+    ]
+    rows = [
+        [
+            entry["title"],
+            signed(entry["mean"]),
+            signed(entry["iqm"]["value"]) if entry["iqm"] else "\N{EN DASH}",
+            f"{signed(entry['iqm']['low'])} to {signed(entry['iqm']['high'])}"
+            if entry["iqm"]
+            else "no interval",
+        ]
+        for entry in found["arms"]
+    ]
+    return Table(
+        "Gap of each run (task x seed) to the adapter's mean on the task, in points: mean over "
+        "tasks, and interquartile mean of the runs with a 95 % bootstrap interval over seeds.",
+        ["arm", "mean", "iqm", "low_over_seeds", "high_over_seeds", "tasks", "left_out"],
+        data,
+        ["Method", "Mean", "IQM", "95 % over seeds"],
+        rows,
+    )
+
+
 def _ablations(arms: list[Arm]) -> Table:
     data, rows = [], []
     for arm in arms:
@@ -282,7 +320,8 @@ def _tuning(tuning: Json) -> Table:
 def _claims(claims: Json | None) -> Table:
     verdicts = (claims or {}).get("verdicts", [])
     fields = ["id", "statement", "source", "test", "margin", "verdict", "effect", "unit", "bound",
-              "interval", "p_value", "seeds", "arms", "left_out", "records"]  # fmt: skip
+              "interval", "p_value", "equivalence", "detectable", "seeds_needed", "seeds", "arms",
+              "left_out", "records"]  # fmt: skip
     data = [{name: verdict[name] for name in fields} for verdict in verdicts]
     rows = [
         [
@@ -352,6 +391,41 @@ def effect_interval(verdict: Json) -> str:
     if found is None:
         return "exact" if verdict["unit"] == "times" else "\N{EN DASH}"
     return f"{signed(found['low'])} to {signed(found['high'])}"
+
+
+def test_text(verdict: Json) -> str:
+    """What the test of a verdict asks for."""
+    bound, margin = verdict["bound"] or 0, verdict["margin"] or 0
+    return {
+        "count": f"a ratio of at least {times(bound)}, counted",
+        "ratio": f"a ratio of at least {times(bound)}, counted in trained profiles",
+        "not_worse": f"not worse by {points(margin)} or more (non-inferiority)",
+        "better": "better: a difference above zero (superiority)",
+    }[verdict["test"]]
+
+
+def power_text(verdict: Json) -> str:
+    """What the data of a verdict could have told, in a sentence or two; empty where unknown."""
+    words = []
+    if verdict["equivalence"] is not None:
+        words.append(f"Equivalence within the margin (TOST): p {p_sign(verdict['equivalence'])}.")
+    if verdict["detectable"] is not None:
+        words.append(
+            f"With this spread a difference of {verdict['detectable']:.1f} points from the bound "
+            "is found four times in five."
+        )
+    if verdict["seeds_needed"] is not None:
+        words.append(
+            f"Equal methods would pass a margin of one point four times in five with "
+            f"{verdict['seeds_needed']} seeds."
+        )
+    return " ".join(words)
+
+
+def p_sign(value: float | None) -> str:
+    """A p-value with its sign: `= 0.03`, `< 0.001`."""
+    text = p_value(value)
+    return text if text.startswith("<") or value is None else f"= {text}"
 
 
 def settings_text(settings: Json) -> str:

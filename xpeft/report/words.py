@@ -127,6 +127,11 @@ def signed(points: float) -> str:
     return "0.0" if text[1:] == "0.0" else minus(text)
 
 
+def points(value: float) -> str:
+    """A margin in points: `1 point`, `0.5 points`."""
+    return f"{value:g} point" if value == 1 else f"{value:g} points"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """Ends of an interval of scores, in points; words where there is none."""
     if low is None or high is None:

@@ -1,0 +1,130 @@
+"""CLAIMS.md: every claim with its verdict on one tier, for readers of the repository.
+
+Each number is a link to the records that it comes from: an effect to the folder of each arm that it
+compares, a count to the section that shows how it was counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from xpeft.claims import NO_EVIDENCE, VERDICTS
+from xpeft.io import write_text
+from xpeft.report.tables import effect_interval, effect_text, p_sign, power_text, test_text
+from xpeft.report.words import counted, p_value, signed, task_title, times
+
+Json = dict[str, Any]
+
+
+def write_claims_page(
+    claims: Json, out: str | os.PathLike[str], records: str | os.PathLike[str]
+) -> None:
+    """Write the page.
+
+    Args:
+        claims: what `xpeft.claims.judge` returns.
+        out: the Markdown file.
+        records: `<tier>/records`; links lead there, relative to `out`.
+    """
+    place = Path(os.path.relpath(records, Path(out).parent)).as_posix()
+    write_text(out, claims_page(claims, place))
+
+
+def claims_page(claims: Json, records: str) -> str:
+    """The page as text; `records` goes before the paths of records in links."""
+    verdicts = claims["verdicts"]
+    tally = ", ".join(
+        f"{count} {name}"
+        for name in VERDICTS
+        if (count := sum(verdict["verdict"] == name for verdict in verdicts))
+    )
+    lines = [
+        "# Claims",
+        "",
+        "<!-- Written by `xpeft claims --markdown` from the committed records. -->",
+        "",
+        f"{counted(len(verdicts), 'claim')}, judged on the tier `{claims['tier']}` "
+        f"({claims['data']}): {tally}. How a claim is judged stands in "
+        "[claims.yaml](xpeft/claims.yaml) and was written down before its evidence was there. "
+        "Effects are in points (hundredths of the score) and paired by seed; intervals are at "
+        "95 % over seeds, of cohorts over profiles and seeds; p is one-sided, of the claim's own "
+        "test. A claim with no verdict has no records yet, or none on which anything was learned.",
+        "",
+        *_overview(verdicts),
+    ]
+    for verdict in verdicts:
+        lines += ["", *_section(verdict, records)]
+    return "\n".join(lines) + "\n"
+
+
+def _overview(verdicts: Iterable[Json]) -> list[str]:
+    lines = [
+        "| claim | source | verdict | effect | 95 % interval |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for verdict in verdicts:
+        none = verdict["verdict"] == NO_EVIDENCE
+        effect = "" if none else f"[{effect_text(verdict)}](#{verdict['id']})"
+        lines.append(
+            f"| [{verdict['statement']}](#{verdict['id']}) | {verdict['source']} "
+            f"| {verdict['verdict']} | {effect} | {'' if none else effect_interval(verdict)} |"
+        )
+    return lines
+
+
+def _section(verdict: Json, records: str) -> list[str]:
+    lines = [
+        f"## {verdict['id']}",
+        "",
+        f"**{verdict['statement']}** ({_SOURCES[verdict['source']]})",
+        "",
+        f"Verdict: **{verdict['verdict']}**. {verdict['sentence']}",
+        "",
+        f"- Measured: {verdict['measure']}",
+        f"- Test: {test_text(verdict)}.",
+    ]
+    if verdict["verdict"] == NO_EVIDENCE:
+        return lines
+    if verdict["p_value"] is not None:
+        lines.append(f"- p of the claim {p_sign(verdict['p_value'])}.")
+    if verdict["seeds"]:
+        seeds = ", ".join(map(str, verdict["seeds"]))
+        tasks = counted(len(verdict["tasks"]), "task")
+        lines.append(f"- {tasks}; seeds {seeds}; {counted(len(verdict['records']), 'record')}.")
+    power = power_text(verdict)
+    if power:
+        lines.append(f"- {power}")
+    if verdict["tasks"]:
+        lines += ["", *_tasks(verdict, records)]
+    for other in verdict["also"]:
+        lines += [
+            "",
+            f"Also, not deciding: `{other['arms'][0]}` against `{other['arms'][1]}`, "
+            f"{other['verdict']}. {other['sentence']}",
+        ]
+    return lines
+
+
+_SOURCES = {"paper": "a claim of the paper", "ours": "a question of ours"}
+
+
+def _tasks(verdict: Json, records: str) -> list[str]:
+    """A table of the tasks; its first column of numbers leads to the records of the left arm."""
+    left, right = verdict["arms"]
+    lines = [
+        "| task | effect | 95 % interval | p (Holm) | on its own | against |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for task in verdict["tasks"]:
+        points = verdict["unit"] == "points"
+        effect = signed(task["effect"]) if points else times(task["effect"])
+        ends = effect_interval({"interval": task.get("interval"), "unit": verdict["unit"]})
+        lines.append(
+            f"| {task_title(task['task'])} | [{effect}]({records}/{task['task']}/{left}) | {ends} "
+            f"| {p_value(task.get('p_value'))} | {task.get('verdict') or ''} "
+            f"| [{right}]({records}/{task['task']}/{right}) |"
+        )
+    return lines
