@@ -50,6 +50,16 @@ partial: setup ## Report what there is of a tier (TIER=small), and list what is 
 	@echo
 	@echo "The report of what there is of the tier $(TIER): $(CURDIR)/report/index.html"
 
+# What follows from the committed records, as files of the repository.
+.PHONY: papers
+papers: setup ## Write CLAIMS.md, ARTIFACT.md and LICENSES.md from the committed records
+	@xpeft summary --records results/small/records --out results/small/summary.json
+	@xpeft ledger --encoder bert-base-uncased --adapters 100 --out results/small/ledger.json
+	@xpeft claims --summary results/small/summary.json --ledger results/small/ledger.json \
+	    --out results/small/claims.json --markdown CLAIMS.md
+	@xpeft papers --summary results/small/summary.json --claims results/small/claims.json \
+	    $(foreach tier,quick small paper,--config config/$(tier).yaml) --out .
+
 # A profile may name a config too: the tier on the command line goes before it.
 .PHONY: resume
 resume: setup ## Go on after a kill: make resume, make resume TIER=paper PROFILE=slurm

@@ -98,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
         _add_claims,
         _add_figures,
         _add_tables,
+        _add_papers,
         _add_report,
         _add_config,
     ):
@@ -764,6 +765,27 @@ def _tables(args: Args) -> None:
     from xpeft.report.tables import write_tables
 
     write_tables(args.summary, args.ledger, args.claims, args.out)
+
+
+def _add_papers(verbs: Verbs) -> None:
+    verb = add_verb(
+        verbs,
+        "papers",
+        "Write ARTIFACT.md and LICENSES.md: what is expected of each tier, claim and experiment.",
+        _papers,
+        "T=results/small; xpeft papers --summary $T/summary.json --claims $T/claims.json "
+        "--config config/quick.yaml --config config/small.yaml --out .",
+    )
+    add_file(verb, "--summary", "from xpeft summary", required=True)
+    add_file(verb, "--claims", "from xpeft claims", required=True)
+    add_file(verb, "--config", "a tier; may be given several times", action="append", required=True)
+    add_file(verb, "--out", "folder to write to", metavar="DIR", required=True)
+
+
+def _papers(args: Args) -> None:
+    from xpeft.report.papers import write_papers
+
+    write_papers(args.summary, args.claims, args.config, args.out)
 
 
 def _add_report(verbs: Verbs) -> None:

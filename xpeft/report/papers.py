@@ -1,0 +1,189 @@
+"""ARTIFACT.md and LICENSES.md: what a reviewer of the artifact asks, with the numbers filled in.
+
+Expected times come from the configs (`xpeft plan`), expected scores and used times from records,
+licences from the specs of tasks and cohorts. The words are in `templates/`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xpeft.claims import NO_EVIDENCE
+from xpeft.config import load_config
+from xpeft.data.cohort_specs import COHORTS
+from xpeft.data.specs import TASKS
+from xpeft.estimate import device_words, plan_json
+from xpeft.io import read_json, write_text
+from xpeft.report.summary import Arm, read_summary, task_name
+from xpeft.report.tables import effect_text
+from xpeft.report.words import interval, score, task_title
+from xpeft.workflow import Plan
+
+Json = dict[str, Any]
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+PAPERS = {"ARTIFACT.md": "artifact.md.j2", "LICENSES.md": "licences.md.j2"}
+"""The files, and the template of each."""
+
+
+def write_papers(
+    summary: str | os.PathLike[str],
+    claims: str | os.PathLike[str],
+    configs: Sequence[str | os.PathLike[str]],
+    out_dir: str | os.PathLike[str],
+) -> None:
+    """Write the files of PAPERS.
+
+    Args:
+        summary: `<tier>/summary.json` of the committed evidence.
+        claims: `<tier>/claims.json` of the same tier.
+        configs: config files of the tiers, one of them that of the evidence.
+        out_dir: folder; links to records are relative to it.
+
+    Raises:
+        ConfigError: a config is invalid.
+        XpeftError: a file is missing or damaged.
+    """
+    data = read_summary(summary)
+    records = Path(os.path.relpath(Path(summary).parent / "records", out_dir)).as_posix()
+    plans = [Plan.make(load_config(path), where=str(path)) for path in configs]
+    for name, text in make_papers(data, read_json(claims), plans, records).items():
+        write_text(Path(out_dir, name), text)
+
+
+def make_papers(summary: Json, claims: Json, plans: Sequence[Plan], records: str) -> dict[str, str]:
+    """The files of PAPERS as text; `records` goes before the paths of records in links."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=False,  # Markdown
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    used = _used_hours(summary)
+    plan = next((plan for plan in plans if plan.tier == summary["tier"]), None)
+    values = {
+        "tiers": [_tier(plan) for plan in plans],
+        "actual": _actual(summary, used),
+        "claims": [_claim(verdict, used) for verdict in claims["verdicts"]],
+        "experiments": _experiments(summary, plan, used, records),
+        "data": _licences(),
+    }
+    return {name: environment.get_template(file).render(values) for name, file in PAPERS.items()}
+
+
+def _tier(plan: Plan) -> Json:
+    found = plan_json(plan)
+    steps = found["steps"]
+    return {
+        "name": found["tier"],
+        "encoder": found["encoder"],
+        "jobs": found["jobs"],
+        "records": found["records"],
+        "hours": f"{found['hours']:.1f}",
+        "unit": device_words(found["device"]),
+        "longest": f"{max(step['longest_hours'] for step in steps):.2f}",
+        "memory": f"{max(step['memory_mb'] for step in steps) / 1024:.1f}",
+        "disk": f"{found['disk_mb'] / 1024:.2f}",
+    }
+
+
+def _used_hours(summary: Json) -> dict[str, float]:
+    """Hours of the process that wrote an arm's records, all seeds and tuning, by job."""
+    return {
+        f"{task_name(arm)}/{arm['arm']}": max(
+            summary["records"][path]["run"]["wall_seconds"] for path in arm["records"]
+        )
+        / 3600
+        for arm in summary["arms"]
+    }
+
+
+def _actual(summary: Json, used: dict[str, float]) -> str:
+    if not used:
+        return "No run is recorded yet."
+    machines = sorted({record["run"]["processor"] for record in summary["records"].values()})
+    return (
+        f"The {len(summary['records'])} records of the tier `{summary['tier']}` took "
+        f"{sum(used.values()):.1f} hours in {len(used)} jobs on {'; '.join(machines)}; other work "
+        "ran beside some of them."
+    )
+
+
+def _claim(verdict: Json, used: dict[str, float]) -> Json:
+    jobs = sorted({path.rsplit("/", 1)[0] for path in verdict["records"]})
+    none = verdict["verdict"] == NO_EVIDENCE
+    arms = " against ".join(f"`{name}`" for name in verdict["arms"])
+    return {
+        "id": verdict["id"],
+        "arms": f"needs {verdict['needs']}" if none else arms or "counted bytes",
+        "tasks": ", ".join(task_title(task["task"]) for task in verdict["tasks"]),
+        "verdict": verdict["verdict"],
+        "effect": "" if none else effect_text(verdict),
+        "hours": f"{sum(used[job] for job in jobs):.1f}" if jobs else "",
+    }
+
+
+def _experiments(
+    summary: Json, plan: Plan | None, used: dict[str, float], records: str
+) -> list[Json]:
+    rows = []
+    for arm in summary["arms"]:
+        job = f"{task_name(arm)}/{arm['arm']}"
+        spread = arm["over_seeds"]
+        rows.append(
+            {
+                "task": task_title(task_name(arm)),
+                "arm": arm["arm"],
+                "link": f"{records}/{job}",
+                "score": score(spread["mean"]),
+                "interval": interval(spread["low"], spread["high"]),
+                "seeds": ", ".join(map(str, arm["seeds"])),
+                "planned": _planned(plan, job),
+                "used": f"{used[job]:.2f}",
+                "processor": _processors(summary, arm),
+            }
+        )
+    return rows
+
+
+def _planned(plan: Plan | None, job: str) -> str:
+    """Hours of one device that were planned for a job; a dash where the config lacks it."""
+    if plan is None:
+        return "\N{EN DASH}"
+    if job in plan.jobs:
+        return f"{plan.sizes.train(plan.jobs[job]).seconds / 3600:.2f}"
+    if job in plan.grid.jobs:
+        cohort = plan.grid.jobs[job]
+        seconds = sum(plan.sizes.part(cohort).seconds for _ in plan.grid.parts_of(cohort))
+        seconds += plan.sizes.tune(cohort).seconds if cohort.tuned else 0.0
+        return f"{seconds / 3600:.2f}"
+    return "\N{EN DASH}"
+
+
+def _processors(summary: Json, arm: Arm) -> str:
+    found: Iterable[str] = (summary["records"][path]["run"]["processor"] for path in arm["records"])
+    return "; ".join(dict.fromkeys(found))
+
+
+def _licences() -> list[Json]:
+    rows = []
+    for task in TASKS.values():
+        hub = "\N{EN DASH}"
+        if task.hub_id is not None:
+            hub = f"`{task.hub_id}` at `{(task.revision or 'main')[:12]}`"
+        rows.append(_licence(task.name, task.licence, task.note, hub))
+    for cohort in COHORTS.values():
+        rows.append(_licence(cohort.name, cohort.licence, cohort.note, "\N{EN DASH}"))
+    return rows
+
+
+def _licence(name: str, licence: str, note: str, hub: str) -> Json:
+    return {"name": name, "licence": licence, "note": note, "hub": hub}
