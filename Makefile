@@ -53,7 +53,8 @@ partial: setup ## Report what there is of a tier (TIER=small), and list what is 
 # What follows from the committed records, as files of the repository.
 .PHONY: papers
 papers: setup ## Write CLAIMS.md, ARTIFACT.md and LICENSES.md from the committed records
-	@xpeft summary --records results/small/records --out results/small/summary.json
+	@xpeft summary --records results/small/records --examples results/small/examples.json \
+	    --out results/small/summary.json
 	@xpeft ledger --encoder bert-base-uncased --adapters 100 --out results/small/ledger.json
 	@xpeft claims --summary results/small/summary.json --ledger results/small/ledger.json \
 	    --out results/small/claims.json --markdown CLAIMS.md

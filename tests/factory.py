@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from xpeft.examples import compare_task
+from xpeft.io import write_json
 from xpeft.metrics import compute
-from xpeft.records import record_path, write_record
+from xpeft.records import read_records, record_path, write_record
 
 ARMS: dict[str, dict[str, Any]] = {
     "head_only": {"method": "head_only"},
@@ -89,19 +91,15 @@ def make_record(
         error = truth["errors"][_ERROR[fields.get("mask") or fields["method"]]]
         error -= 0.01 * ((fields.get("n") or 100) > 100)
     # The rows are the task's; mistakes are drawn for each cell.
-    labels_rng = np.random.default_rng(sum(map(ord, task)))
+    labels = make_labels(task, rows)
     rng = np.random.default_rng([seed, *map(ord, task + arm + variant)])
     metrics = METRICS.get(name, ("accuracy",))
-    labels: Any
     predictions: Any
     if truth["share"] is None:
-        labels = labels_rng.uniform(0, 5, rows)
         predictions = labels + rng.normal(0, 5 * error, rows)
         predictions = np.array([float(f"{value:.6g}") for value in predictions])
         confusion, majority = None, dict.fromkeys(metrics, 0.0)
     else:
-        labels = (np.arange(rows) < round(truth["share"] * rows)).astype(int)
-        labels_rng.shuffle(labels)
         if name == "wnli":
             predictions = np.full(rows, 1)
         else:
@@ -193,6 +191,31 @@ def make_tuning(task: str, arm: str) -> dict[str, Any]:
     }
 
 
+def make_labels(task: str, rows: int) -> Any:
+    """The labels of a task's validation rows, the same for all its records."""
+    rng, share = np.random.default_rng(sum(map(ord, task))), TASKS[task]["share"]
+    if share is None:
+        return rng.uniform(0, 5, rows)
+    labels = (np.arange(rows) < round(share * rows)).astype(int)
+    rng.shuffle(labels)
+    return labels
+
+
+def make_examples(folder: Path) -> Path:
+    """Write the comparisons over examples of the records of a tier; returns the file."""
+    arms: dict[str, dict[str, list[Any]]] = {}
+    for record in read_records(folder / "records").values():
+        cell = record["cell"]
+        task = arms.setdefault(f"{cell['suite']}/{cell['task']}", {})
+        task.setdefault(cell["arm"], []).append(record)
+    tasks = [
+        compare_task(task, found, make_labels(task, TASKS[task]["rows"]))
+        for task, found in arms.items()
+    ]
+    write_json(folder / "examples.json", {"tasks": tasks})
+    return folder / "examples.json"
+
+
 def make_tier(
     folder: Path,
     *,
@@ -203,8 +226,6 @@ def make_tier(
     variants: tuple[str, ...] = (),
 ) -> None:
     """Fill `folder`/records and `folder`/tuning with a whole main grid and, if asked, ablations."""
-    from xpeft.io import write_json
-
     for task in tasks:
         for arm in arms:
             write_json(folder / "tuning" / task / f"{arm}.json", make_tuning(task, arm))

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 NOT_FOR_TRAINING = (
     "datasets evaluate jsonschema matplotlib pandas seaborn sentence_transformers snakemake".split()
 )
-VERBS = "plan stage cells data bank train cohort profiles ledger summary claims figures".split()
-VERBS += ["tables", "papers", "report", "config"]
+VERBS = "plan stage cells data bank train cohort profiles ledger examples summary".split()
+VERBS += ["claims", "figures", "tables", "papers", "report", "config"]
 
 CONFIG = """
 tier: test

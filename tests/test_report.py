@@ -22,6 +22,7 @@ from factory import (
     QUICK,
     SMALL,
     make_cohort,
+    make_examples,
     make_ledger,
     make_people,
     make_record,
@@ -50,7 +51,8 @@ MADE = ("embedded/sentiment",)
 
 def finish(folder: Path) -> None:
     """Summary, ledger and claims of a tier's folder."""
-    write_summary(folder / "records", folder / "summary.json")
+    examples = make_examples(folder)
+    write_summary(folder / "records", folder / "summary.json", examples=examples)
     write_json(folder / "ledger.json", make_ledger())
     write_claims(folder / "summary.json", folder / "claims.json", [folder / "ledger.json"])
 

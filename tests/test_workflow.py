@@ -62,7 +62,7 @@ arms:
     bank: {kind: trained, n: [2, 4]}
 """
 
-AGGREGATION = {"summary": 1, "claims": 1, "figures": 1, "tables": 1, "html": 1}
+AGGREGATION = {"examples": 1, "summary": 1, "claims": 1, "figures": 1, "tables": 1, "html": 1}
 
 
 def tool(*argv: object, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -358,7 +358,7 @@ def test_a_changed_setting_runs_again_what_depends_on_it(finished: Path) -> None
         return [(rule, ", ".join(f"{key}={value}" for key, value in word)) for word in words]
 
     last = [("summary", "tier=test"), ("claims", "tier=test"), ("figures", "tier=test")]
-    last += [("tables", "tier=test"), ("html", ""), ("all", "")]
+    last += [("examples", ""), ("tables", "tier=test"), ("html", ""), ("all", "")]
     hard = ["embedded/sentiment/x_peft-hard-n4-k2"]
     head = ["embedded/sentiment/head_only", "embedded/entailment/head_only"]
 

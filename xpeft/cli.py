@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
         cli_cohort.add,
         cli_profiles.add,
         _add_ledger,
+        _add_examples,
         _add_summary,
         _add_claims,
         _add_figures,
@@ -661,6 +662,37 @@ def _ledger(args: Args) -> None:
         print(f"{args.out}: ledger of {args.encoder}, N = {args.adapters}")
 
 
+def _add_examples(verbs: Verbs) -> None:
+    verb = add_verb(
+        verbs,
+        "examples",
+        "Compare methods example by example: bootstrap over validation rows, McNemar's test.",
+        _examples,
+        "T=results/small; xpeft examples --records $T/records --data $T/data "
+        "--out $T/examples.json",
+    )
+    add_file(verb, "--records", "folder of the records", metavar="DIR", required=True)
+    add_file(
+        verb,
+        "--data",
+        "folder of prepared folders <suite>/<task>, from xpeft data; tasks that it lacks are named",
+        metavar="DIR",
+        required=True,
+    )
+    add_file(verb, "--cells", "index of the grid: other records are left out")
+    add_file(verb, "--out", "file to write", required=True)
+
+
+def _examples(args: Args) -> None:
+    from xpeft.examples import write_examples
+
+    found = write_examples(args.records, args.data, args.out, args.cells)
+    pairs = sum(len(task["pairs"]) for task in found["tasks"])
+    print(f"{args.out}: {pairs} comparisons on {len(found['tasks'])} tasks")
+    for task in found["absent"]:
+        print(f"{task}: left out, no prepared data in {args.data}")
+
+
 def _add_summary(verbs: Verbs) -> None:
     verb = add_verb(
         verbs,
@@ -674,6 +706,7 @@ def _add_summary(verbs: Verbs) -> None:
         verb, "--tuning", "folder of the tuning files (default: beside --records)", metavar="DIR"
     )
     add_file(verb, "--cells", "index of the grid: its records must be there, others are left out")
+    add_file(verb, "--examples", "from xpeft examples: comparisons example by example")
     verb.add_argument(
         "--planned-hours", type=float, metavar="H", help="what xpeft plan estimated, to compare"
     )
@@ -694,6 +727,7 @@ def _summary(args: Args) -> None:
         args.out,
         args.tuning,
         args.cells,
+        examples=args.examples,
         logs_dir=args.partial,
         planned_hours=args.planned_hours,
     )

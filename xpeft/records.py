@@ -207,6 +207,11 @@ def read_records(folder: str | os.PathLike[str]) -> dict[str, Record]:
     return records
 
 
+def cell_paths(index: Mapping[str, list[int]]) -> set[str]:
+    """The paths below the records folder that an index of the grid names (`xpeft cells`)."""
+    return {f"{job}/seed{seed}.json" for job, seeds in index.items() for seed in seeds}
+
+
 def record_path(cell: Cell) -> str:
     """Where a cell's record lies below the records folder, with `/` on every system."""
     return f"{cell['suite']}/{cell['task']}/{cell['arm']}/seed{cell['seed']}.json"

@@ -430,6 +430,18 @@ def _t_quantile(probability: float, df: float) -> float:
     return float(t.ppf(probability, df))
 
 
+def confusion_scores(counts: Array, metric: str) -> Array:
+    """The scores of many confusion matrices [draws, true, predicted] at once, [draws].
+
+    Raises:
+        ValueError: a confusion matrix does not give this metric.
+    """
+    if metric not in _FROM_CONFUSION:
+        raise ValueError(f"found metric {metric!r}, expected one of {', '.join(_FROM_CONFUSION)}")
+    found: Array = _FROM_CONFUSION[metric](counts)
+    return found
+
+
 def _accuracy(counts: Array) -> Array:
     """[draws, classes, classes] -> [draws], as the others below."""
     found: Array = np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))

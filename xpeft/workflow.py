@@ -298,15 +298,34 @@ class Plan:
         paths = record_paths(f"{self.root}/records", self._index)
         return [path.as_posix() for path in paths]
 
+    @property
+    def examples(self) -> list[str]:
+        """The comparisons of this run example by example; none without tasks."""
+        return [f"{self.root}/examples.json"] if self.jobs else []
+
+    @property
+    def examples_inputs(self) -> list[str]:
+        """What they are made from: the records and the prepared data of all tasks."""
+        tasks = dict.fromkeys(f"{job.suite}/{job.task}" for job in self.jobs.values())
+        paths = record_paths(f"{self.root}/records", job_index(list(self.jobs.values())))
+        data = [f"{self.root}/data/{task}/meta.json" for task in tasks]
+        return [*(path.as_posix() for path in paths), *data]
+
+    @property
+    def _evidence_examples(self) -> list[str]:
+        path = Path(str(self.config["evidence"]), "examples.json")
+        return [path.as_posix()] if path.is_file() else []
+
     def summary_inputs(self, wildcards: Any) -> list[str]:
         """What the summary of a tier is made from: its records and, for this run, its grid.
 
         Of a partial run the grid alone: what is not asked for is not trained.
         """
         if wildcards.tier != self.tier:
-            return self.records(wildcards.tier)
-        records = [] if self.config["partial"] else self.records(self.tier)
-        return [*records, f"{self.root}/cells.json"]
+            return [*self.records(wildcards.tier), *self._evidence_examples]
+        if self.config["partial"]:
+            return [f"{self.root}/cells.json"]
+        return [*self.records(self.tier), f"{self.root}/cells.json", *self.examples]
 
     def summary_arguments(self, wildcards: Any) -> str:
         """Arguments of `xpeft summary` for a tier, quoted for the shell."""
@@ -315,8 +334,12 @@ class Plan:
             words += ["--planned-hours", f"{self.hours:.4g}"]
             if self.config["partial"]:
                 words += ["--partial", f"{self.root}/logs"]
+            elif self.examples:
+                words += ["--examples", *self.examples]
         else:
             words = ["--records", f"{self.config['evidence']}/records"]
+            if self._evidence_examples:
+                words += ["--examples", *self._evidence_examples]
         return shlex.join(words)
 
 

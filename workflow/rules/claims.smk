@@ -1,3 +1,27 @@
+# Methods on the same validation rows: the records hold no labels, the prepared data do.
+rule examples:
+    input:
+        PLAN.examples_inputs,
+        cells=f"{PLAN.root}/cells.json",
+    output:
+        f"{PLAN.root}/examples.json",
+    log:
+        f"{PLAN.root}/logs/examples.log",
+    benchmark:
+        f"{PLAN.root}/benchmarks/examples.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        root=subpath(output[0], parent=True),
+    shell:
+        "xpeft examples --records {params.root:q}/records --data {params.root:q}/data"
+        " --cells {input.cells:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
 # `tier` is this run's, or that of the committed evidence.
 rule summary:
     input:

@@ -436,6 +436,7 @@ def _arm_row(arm: Arm, names: Names) -> Json:
             for seed, value, path in zip(arm["seeds"], arm["scores"], arm["records"], strict=True)
         ],
         "adapter": _difference(adapter) if adapter else None,
+        "adapter_examples": _over_examples(arm),
         "examples": _examples(arm),
         "bytes": byte_count(arm["bytes"]["total"]),
         "bare": byte_count(bare),
@@ -449,6 +450,14 @@ def _difference(found: Json) -> Json:
     if found["low"] is not None:
         ends = f"{signed(100 * found['low'])} to {signed(100 * found['high'])}"
     return {"text": signed(100 * found["mean"]), "interval": ends or "no interval"}
+
+
+def _over_examples(arm: Arm) -> str:
+    """Interval over examples of the difference to the adapter, in points."""
+    found = arm["versus_examples"].get("single_adapter")
+    if not found:
+        return "\N{EN DASH}"
+    return f"{signed(100 * found['low'])} to {signed(100 * found['high'])}"
 
 
 def _examples(arm: Arm) -> str:

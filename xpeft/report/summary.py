@@ -7,8 +7,9 @@
     pairs      of cohorts: what is compared with what, paired by profile (`report.pairs`)
 
 An arm's statistics name what they vary: `over_seeds` (t interval), `over_examples` (bootstrap, one
-interval a seed). `versus` holds paired differences to the yardsticks of the same task, `changes`
-the difference of an ablation to the arm that it changes. Nothing is rounded here.
+interval a seed). `versus` holds paired differences to the yardsticks of the same task over seeds,
+`versus_examples` the same over examples where they were computed (`xpeft.examples`), `changes` the
+difference of an ablation to the arm that it changes. Nothing is rounded here.
 """
 
 from __future__ import annotations
@@ -22,14 +23,12 @@ from typing import Any
 from xpeft import stats
 from xpeft.data.specs import TASKS
 from xpeft.errors import RecordError, XpeftError
+from xpeft.examples import YARDSTICKS
 from xpeft.io import read_json, write_json
-from xpeft.records import Record, read_records
+from xpeft.records import Record, cell_paths, read_records
 from xpeft.report.missing import list_missing
 
 SCHEMA = 1
-
-YARDSTICKS = ("single_adapter", "head_only")
-"""Methods that the others are compared with on each task."""
 
 _IDENTITY = ("suite", "task", "arm", "method", "mask", "bank", "n", "k", "variant")
 _COHORT_IDENTITY = ("scope", "base", "head")
@@ -52,6 +51,7 @@ def write_summary(
     tuning_dir: str | os.PathLike[str] | None = None,
     cells: str | os.PathLike[str] | None = None,
     *,
+    examples: str | os.PathLike[str] | None = None,
     logs_dir: str | os.PathLike[str] | None = None,
     planned_hours: float | None = None,
 ) -> None:
@@ -63,6 +63,7 @@ def write_summary(
         tuning_dir: `<tier>/tuning`; None takes the folder of that name beside `records_dir`.
         cells: a JSON file with the seeds of each `<suite>/<task>/<arm>`; only these are taken,
             so that what an earlier config left in the folder is not shown. None takes all.
+        examples: the file of `xpeft examples`; None leaves out what is paired over examples.
         logs_dir: `<tier>/logs`, for a partial summary: cells without a record are listed in
             `missing`, with what their logs say.
         planned_hours: of one device, that `xpeft plan` estimated for the whole run.
@@ -74,7 +75,12 @@ def write_summary(
     write_json(
         out,
         make_summary(
-            records_dir, tuning_dir, cells, logs_dir=logs_dir, planned_hours=planned_hours
+            records_dir,
+            tuning_dir,
+            cells,
+            examples=examples,
+            logs_dir=logs_dir,
+            planned_hours=planned_hours,
         ),
     )
 
@@ -84,6 +90,7 @@ def make_summary(
     tuning_dir: str | os.PathLike[str] | None = None,
     cells: str | os.PathLike[str] | None = None,
     *,
+    examples: str | os.PathLike[str] | None = None,
     logs_dir: str | os.PathLike[str] | None = None,
     planned_hours: float | None = None,
 ) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def make_summary(
     missing: list[dict[str, Any]] = []
     if cells is not None:
         index = read_json(cells)
-        paths = {f"{job}/seed{seed}.json" for job, seeds in index.items() for seed in seeds}
+        paths = cell_paths(index)
         absent = sorted(paths - set(records))
         if absent and logs_dir is None:
             raise RecordError(
@@ -107,6 +114,7 @@ def make_summary(
         tuning = {job: value for job, value in tuning.items() if job in index}
     tiers = {record["cell"]["tier"] for record in records.values()}
     arms = _make_arms(records)
+    _add_examples(arms, {} if examples is None else read_json(examples))
     from xpeft.report.pairs import make_pairs  # which stands on arms, as this module makes them
 
     return {
@@ -184,6 +192,21 @@ def _make_arms(records: Mapping[str, Record]) -> list[Arm]:
             "difference": _difference(arm, changed),
         }
     return arms
+
+
+def _add_examples(arms: list[Arm], found: Mapping[str, Any]) -> None:
+    """Give each arm its comparisons to the yardsticks over examples, by the yardstick's method."""
+    pairs = {
+        (task["task"], pair["left"], pair["right"]): pair
+        for task in found.get("tasks", ())
+        for pair in task["pairs"]
+    }
+    for arm in arms:
+        arm["versus_examples"] = {
+            method: pairs[key]
+            for method, difference in arm["versus"].items()
+            if difference and (key := (task_name(arm), arm["arm"], difference["arm"])) in pairs
+        }
 
 
 def _make_arm(group: list[tuple[str, Record]]) -> Arm:

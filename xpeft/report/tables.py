@@ -32,7 +32,7 @@ from xpeft.report.words import (
 Json = dict[str, Any]
 
 TABLES = (
-    "scores", "records", "gaps", "overall", "ablations", "tuning", "claims", "ledger",
+    "scores", "records", "gaps", "examples", "overall", "ablations", "tuning", "claims", "ledger",
     "cohorts", "comparisons", "profiles",
 )  # fmt: skip
 """The names of the files; all are always written, without evidence with a header alone."""
@@ -69,6 +69,7 @@ def make_tables(summary: Json, ledger: Json | None, claims: Json | None) -> dict
         "scores": _scores(on_tasks(main_grid(arms))),
         "records": _records(summary),
         "gaps": _gaps(on_tasks(main_grid(arms))),
+        "examples": _examples(on_tasks(arms)),
         "overall": _overall(on_tasks(main_grid(arms))),
         "ablations": _ablations(arms),
         "tuning": _tuning(summary["tuning"]),
@@ -82,6 +83,9 @@ def make_tables(summary: Json, ledger: Json | None, claims: Json | None) -> dict
 
 
 _ARM = ("suite", "task", "arm", "method", "mask", "bank", "n", "k", "variant", "metric")
+
+
+_YARDSTICKS = {"single_adapter": "adapter", "head_only": "head only"}
 
 
 def _identity(arm: Arm) -> Json:
@@ -190,7 +194,7 @@ def _gaps(arms: list[Arm]) -> Table:
                 [
                     task_title(task_name(arm)),
                     arm_title(arm),
-                    {"single_adapter": "adapter", "head_only": "head only"}[method],
+                    _YARDSTICKS[method],
                     signed(100 * found["mean"]),
                     _ends(found),
                     str(found["n"]),
@@ -204,6 +208,44 @@ def _gaps(arms: list[Arm]) -> Table:
         ["Task", "Method", "Against", "Difference", "95 % over seeds", "Seeds"],
         rows,
     )
+
+
+def _examples(arms: list[Arm]) -> Table:
+    data, rows = [], []
+    for arm in arms:
+        for method, found in arm["versus_examples"].items():
+            data.append(
+                _identity(arm)
+                | {
+                    "versus": found["right"],
+                    "difference": found["mean"],
+                    "low_over_examples": found["low"],
+                    "high_over_examples": found["high"],
+                    "seeds": found["seeds"],
+                    "mcnemar": found["mcnemar"],
+                }
+            )
+            rows.append(
+                [
+                    task_title(task_name(arm)),
+                    arm_title(arm),
+                    _YARDSTICKS[method],
+                    signed(100 * found["mean"]),
+                    _ends(found),
+                    ", ".join(p_value(test["p_value"]) for test in found["mcnemar"])
+                    or "\N{EN DASH}",
+                ]
+            )
+    return Table(
+        "Differences to the yardsticks in points, the same validation examples for both: 95 % "
+        "bootstrap interval over examples (mean over seeds), and p of McNemar's exact test for "
+        "each seed, not corrected.",
+        [*_ARM, "versus", "difference", "low_over_examples", "high_over_examples", "seeds",
+         "mcnemar"],
+        data,
+        ["Task", "Method", "Against", "Difference", "95 % over examples", "p (McNemar)"],
+        rows,
+    )  # fmt: skip
 
 
 def _overall(arms: list[Arm]) -> Table:

@@ -1,0 +1,140 @@
+"""Comparisons over examples: against sklearn and scipy, rows written out, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from factory import make_record
+from scipy.stats import binomtest
+
+from xpeft.data.prepare import prepare
+from xpeft.data.prepared import load_prepared
+from xpeft.data.sources import EmbeddedSource
+from xpeft.data.specs import get_task
+from xpeft.errors import DataError
+from xpeft.examples import compare_task, draw_rows, mcnemar, score_draws, write_examples
+from xpeft.io import read_json
+from xpeft.metrics import compute
+from xpeft.records import record_path, write_record
+from xpeft.report.summary import make_summary
+from xpeft.report.tables import make_tables
+
+TASK = "embedded/sentiment"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "macro_f1", "matthews", "pearson"])
+def test_a_draw_is_scored_like_its_rows_written_out(metric: str) -> None:
+    rng = np.random.default_rng(3)
+    classes = 0 if metric == "pearson" else 2
+    labels = rng.uniform(0, 5, 40) if not classes else rng.integers(0, 2, 40)
+    predictions = labels + rng.normal(0, 1, 40) if not classes else rng.integers(0, 2, 40)
+    weights = draw_rows(40, 5, seed=1)
+    assert (weights.sum(axis=1) == 40).all()
+    found = score_draws(predictions, labels, weights, metric, classes)
+    for value, counts in zip(found, weights.astype(int), strict=True):
+        rows = np.repeat(np.arange(40), counts)
+        assert value == pytest.approx(compute([metric], predictions[rows], labels[rows])[metric])
+
+
+def test_constant_predictions_correlate_with_nothing() -> None:
+    labels = np.arange(10.0)
+    assert (
+        score_draws(np.full(10, 2.5), labels, draw_rows(10, 3, 0), "pearson", 0).tolist()
+        == [0.0] * 3
+    )
+    with pytest.raises(DataError, match="expected pearson"):
+        score_draws(labels, labels, draw_rows(10, 3, 0), "spearman", 0)
+
+
+def test_mcnemar_counts_the_rows_that_only_one_side_gets_right() -> None:
+    labels = np.array([0, 0, 1, 1, 1, 0])
+    found = mcnemar(np.array([0, 1, 1, 1, 1, 0]), np.array([0, 0, 0, 0, 0, 0]), labels)
+    assert (found["left_only"], found["right_only"]) == (3, 1)
+    assert found["p_value"] == pytest.approx(binomtest(3, 4).pvalue)
+    assert mcnemar(labels, labels, labels)["p_value"] == 1.0
+
+
+@pytest.fixture
+def tier(tmp_path: Path) -> Path:
+    """Prepared embedded sentences, and made-up records of two arms scored on them."""
+    spec = get_task(*TASK.split("/"))
+    source = EmbeddedSource(train_rows=40, validation_rows=200, noise=0.05, seed=0)
+    prepare(spec, source, tmp_path / "data" / TASK)
+    data = load_prepared(tmp_path / "data" / TASK)
+    for arm, wrong in (("single_adapter", 20), ("head_only", 60)):
+        for seed in (0, 1):
+            record: dict[str, Any] = make_record(TASK, arm, seed, tier="small", rows=200)
+            labels = data.validation.labels
+            rng = np.random.default_rng(seed)
+            predicted = labels.copy()
+            flipped = rng.choice(200, wrong, replace=False)
+            predicted[flipped] = 1 - predicted[flipped]
+            result = record["result"]
+            result["predictions"] = predicted.tolist()
+            result["confusion"] = [
+                [int(((labels == t) & (predicted == p)).sum()) for p in (0, 1)] for t in (0, 1)
+            ]
+            result["scores"] = compute(["accuracy"], predicted, labels)
+            result["score"] = result["scores"]["accuracy"]
+            record["run"]["data_sha256"] = dict(data.meta.sha256)
+            write_record(tmp_path / "records" / record_path(record["cell"]), record)
+    return tmp_path
+
+
+def test_written_comparisons(tier: Path) -> None:
+    found = write_examples(tier / "records", tier / "data", tier / "examples.json")
+    assert read_json(tier / "examples.json") == found
+    assert (found["tier"], found["absent"]) == ("small", [])
+    (task,) = found["tasks"]
+    pairs = {(pair["left"], pair["right"]): pair for pair in task["pairs"]}
+    assert set(pairs) == {("head_only", "single_adapter"), ("single_adapter", "head_only")}
+    pair = pairs["single_adapter", "head_only"]
+    assert pair["mean"] == pytest.approx(0.2)  # 60 wrong against 20, of 200
+    assert 0.1 < pair["low"] < 0.2 < pair["high"] < 0.3
+    assert [test["seed"] for test in pair["mcnemar"]] == [0, 1]
+    assert all(test["p_value"] < 1e-3 for test in pair["mcnemar"])
+    other = pairs["head_only", "single_adapter"]
+    assert (other["low"], other["high"]) == pytest.approx((-pair["high"], -pair["low"]))
+
+
+def test_the_summary_and_its_table_hold_them(tier: Path) -> None:
+    write_examples(tier / "records", tier / "data", tier / "examples.json")
+    summary = make_summary(tier / "records", examples=tier / "examples.json")
+    arms = {arm["arm"]: arm for arm in summary["arms"]}
+    assert arms["head_only"]["versus_examples"]["single_adapter"]["mean"] == pytest.approx(-0.2)
+    table = make_tables(summary, None, None)["examples"]
+    assert {(row["arm"], row["versus"]) for row in table.data} == {
+        ("head_only", "single_adapter"),
+        ("single_adapter", "head_only"),
+    }
+    assert make_summary(tier / "records")["arms"][0]["versus_examples"] == {}
+
+
+def test_labels_of_other_rows_are_refused(tier: Path) -> None:
+    spec = get_task(*TASK.split("/"))
+    source = EmbeddedSource(train_rows=40, validation_rows=200, noise=0.05, seed=1)
+    prepare(spec, source, tier / "data" / TASK)
+    with pytest.raises(DataError, match=r"found validation rows of sha256 .*/head_only, seed 0"):
+        write_examples(tier / "records", tier / "data", tier / "examples.json")
+    assert not (tier / "examples.json").exists()
+
+
+def test_a_task_without_data_is_named(tier: Path) -> None:
+    found = write_examples(tier / "records", tier / "nowhere", tier / "examples.json")
+    assert (found["tasks"], found["absent"]) == ([], [TASK])
+
+
+def test_equal_methods_differ_on_no_draw() -> None:
+    records = [make_record("glue/sst2", "single_adapter", seed) for seed in (0, 1)]
+    head = [
+        make_record("glue/sst2", "single_adapter", seed)
+        | {"cell": {**records[0]["cell"], "arm": "head_only", "method": "head_only", "seed": seed}}
+        for seed in (0, 1)
+    ]
+    labels = np.random.default_rng(0).integers(0, 2, 872)
+    arms: Any = {"single_adapter": records, "head_only": head}
+    for pair in compare_task("glue/sst2", arms, labels)["pairs"]:
+        assert (pair["mean"], pair["low"], pair["high"]) == (0, 0, 0)
