@@ -42,7 +42,23 @@ for _n in (150, 200, 400, 800):
 ARMS["full"] = {"method": "full"}
 MORE = tuple(ARMS)
 
+PEERS = {
+    # numbers of a peer on MiniLM, and how much more it errs than an adapter
+    "lora": (73_728, 0.002),
+    "ia3": (16_128, 0.02),
+    "vera": (7_680, 0.015),
+    "vblora": (34_560, 0.01),
+    "unilora": (256, 0.03),
+    "prompt_tuning": (7_680, 0.05),
+    "bitfit": (25_728, -0.002),
+}
+for _name in PEERS:
+    ARMS[_name] = {"method": _name}
+WIDE = (*MAIN, "x_peft-soft-n400", "x_peft-hard-n400-k200", "full", *PEERS)
+"""All methods, as a comparison with the peers has them."""
+
 _ERROR = {"head_only": 0, "single_adapter": 1, "soft": 2, "hard": 3, "full": 1}
+_ERROR |= dict.fromkeys(PEERS, 1)
 
 TASKS: dict[str, dict[str, Any]] = {
     # error rate of (head, adapter, soft, hard), rows, share of class 1, metrics
@@ -90,6 +106,7 @@ def make_record(
     if error is None:
         error = truth["errors"][_ERROR[fields.get("mask") or fields["method"]]]
         error -= 0.01 * ((fields.get("n") or 100) > 100)
+        error += PEERS[fields["method"]][1] if fields["method"] in PEERS else 0
     # The rows are the task's; mistakes are drawn for each cell.
     labels = make_labels(task, rows)
     rng = np.random.default_rng([seed, *map(ord, task + arm + variant)])
@@ -420,4 +437,7 @@ def _parameters(fields: dict[str, Any]) -> dict[str, int]:
         counts["masks"] = 2 * 6 * fields["n"]
     if fields["method"] == "full":
         counts["encoder"] = 22_713_216
+    if fields["method"] in PEERS:
+        part = "encoder" if fields["method"] == "bitfit" else "adapter"
+        counts[part] = PEERS[fields["method"]][0]
     return counts

@@ -6,8 +6,11 @@ conftest.py turns each skip into a failure, except for tests marked `cuda`.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +28,13 @@ def chromium() -> Path:
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     need(found, f"found none of {', '.join(BROWSERS)} in PATH; apt-get install chromium")
     return Path(str(found))
+
+
+def peft() -> Any:
+    """The library peft; the calling test is skipped where it is not installed."""
+    found = importlib.util.find_spec("peft")
+    need(found, "found no library peft; pip install 'xpeft[peers]'")
+    return importlib.import_module("peft")
 
 
 def git() -> str:

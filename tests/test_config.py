@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -21,7 +21,7 @@ from xpeft.config import (
     schema,
 )
 from xpeft.errors import ConfigError
-from xpeft.job import BankSpec, EncoderSpec, MethodSpec, TrainingSpec, TuningSpec
+from xpeft.job import BankSpec, EncoderSpec, Method, MethodSpec, TrainingSpec, TuningSpec
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,7 +119,7 @@ def test_documentation_names_every_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "jobs", "cells"), [("quick", 5, 15), ("small", 31, 93), ("paper", 153, 765)]
+    ("name", "jobs", "cells"), [("quick", 5, 15), ("small", 31, 93), ("paper", 216, 1080)]
 )
 def test_the_projects_configs(name: str, jobs: int, cells: int) -> None:
     path = ROOT / f"config/{name}.yaml"
@@ -138,6 +138,8 @@ def test_paper_is_the_full_grid() -> None:
     hard = {(job.bank.n, job.method.k) for job in jobs if job.bank is not None and job.method.k}
     assert hard == {(100, 50), (150, 75), (200, 100), (400, 200), (800, 400)}
     assert {job.seeds for job in jobs} == {(0, 1, 2, 3, 4)}
+    assert {job.method.method for job in jobs} == set(get_args(Method))
+    assert {len(job.tuning.trials) for job in jobs if job.tuning} == {4}  # equal budgets
 
 
 # ------------------------------------------------------------------------------- defaults
@@ -248,7 +250,7 @@ def test_the_environment_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) 
             "arms.head_only.method: found nothing, expected: `head",
         ),
         ("arms/a b", {"method": "full"}, "arms: found 'a b', expected an arm's name of letters"),
-        ("arms/a", {"method": "lora"}, "arms.a.method: found 'lora', expected one of 'head_only',"),
+        ("arms/a", {"method": "dora"}, "arms.a.method: found 'dora', expected one of 'head_only',"),
         (
             "arms/a",
             {"method": "full", "trials": [{"epochs": 3}]},

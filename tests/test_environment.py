@@ -21,7 +21,7 @@ import xpeft
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_FOR_TRAINING = {"datasets", "evaluate", "matplotlib", "pandas", "seaborn", "snakemake"}
+NOT_FOR_TRAINING = {"datasets", "evaluate", "matplotlib", "pandas", "peft", "seaborn", "snakemake"}
 
 
 def pins(name: str) -> list[str]:
@@ -60,7 +60,7 @@ def test_environment_yml_has_the_pins_of_the_lock() -> None:
 def test_the_lock_satisfies_each_bound() -> None:
     locked = as_dict(pins("requirements.lock"))
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"suite", "dev"}
+    assert set(extras) == {"suite", "peers", "dev"}
     groups = [PROJECT["dependencies"], *extras.values()]
     wanted = [Requirement(text) for group in groups for text in group]
     assert len(wanted) > 15

@@ -37,6 +37,7 @@ def hard() -> tuple[Any, BankMasks]:
         MethodSpec(method="head_only"),
         MethodSpec(method="single_adapter", reduction=4),
         MethodSpec(method="full"),
+        MethodSpec(method="bitfit"),
         MethodSpec(mask="soft", mask_init_std=1.0),
         MethodSpec(mask="soft", activation="softmax", norm="none"),
         MethodSpec(mask="hard", k=6, center=True),

@@ -109,7 +109,8 @@ def test_peers_have_the_bytes_that_their_libraries_save(bert: dict[str, Any]) ->
         "ia3": 258_048,
         "vera": 98_304,
         "fourierft": 96_000,
-        "prompt": 61_440,
+        "prompt_tuning": 61_440,
+        "vblora": 95_616,
         "tinylora": 6_144,
         "unilora": 1_024,
     }
@@ -306,7 +307,7 @@ def test_profile_bytes_by_method() -> None:
         ({"method": "x_peft"}, "mask: found None, expected soft or hard"),
         ({"method": "x_peft", "mask": "soft", "codec": "bits"}, "codec: found bits with soft"),
         ({"method": "x_peft", "mask": "hard", "codec": "soft16"}, "codec: found soft16 with hard"),
-        ({"method": "lora"}, "method: found 'lora'"),
+        ({"method": "dora"}, "method: found 'dora'"),
     ],
 )
 def test_profile_bytes_of_nonsense_are_refused(settings: Any, match: str) -> None:

@@ -21,6 +21,7 @@ from factory import (
     MORE,
     QUICK,
     SMALL,
+    WIDE,
     make_cohort,
     make_examples,
     make_ledger,
@@ -40,6 +41,7 @@ from xpeft.records import record_path, write_record
 from xpeft.report import figures
 from xpeft.report.figures import FIGURES, write_figures
 from xpeft.report.forms import to_latex
+from xpeft.report.frontier import bytes_figure
 from xpeft.report.html import make_report, record_text, write_report
 from xpeft.report.summary import make_summary, read_summary, task_name, write_summary
 from xpeft.report.tables import TABLES, make_tables, write_tables
@@ -424,7 +426,7 @@ def made_figures(folder: Path) -> Iterator[tuple[str, Figure]]:
             figures.learning_figure(arms, summary["records"], columns=columns),
         )
     yield "gaps", figures.gaps_figure(arms)
-    yield "bytes", figures.bytes_figure(arms)
+    yield "bytes", bytes_figure(arms)
     yield "waterfall", figures.waterfall_figure(make_ledger())
     yield "method", figures.method_figure()
 
@@ -443,7 +445,7 @@ def texts(figure: Figure) -> list[tuple[str, Any]]:
         if place >= len(axis.get_majorticklocs()) or not within(tick.get_loc(), axis)
     }
     return [
-        (text.get_text(), text.get_window_extent(renderer))
+        (text.get_text(), Text.get_window_extent(text, renderer))  # of a label without its line
         for text in figure.findobj(Text)
         if text.get_visible() and text.get_text().strip() and text not in unused
     ]
@@ -457,7 +459,7 @@ def within(place: float, axis: Any) -> bool:
 
 @pytest.mark.parametrize(
     ("tasks", "arms", "seeds"),
-    [(SMALL, MAIN, 3), (QUICK, MAIN, 2), (("glue/wnli", "glue/cola"), MORE, 1)],
+    [(SMALL, MAIN, 3), (QUICK, MAIN, 2), (("glue/wnli", "glue/cola"), MORE, 1), (SMALL, WIDE, 3)],
 )
 def test_no_text_of_a_figure_overlaps_another_or_leaves_the_figure(
     tmp_path: Path, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: int

@@ -29,6 +29,7 @@ METHODS = {
     "head_only": MethodSpec(method="head_only"),
     "single_adapter": MethodSpec(method="single_adapter", reduction=4),
     "full": MethodSpec(method="full"),
+    "bitfit": MethodSpec(method="bitfit"),
     "soft": MethodSpec(mask="soft"),
     "hard": MethodSpec(mask="hard", k=2, norm="affine", learned_gain=True),
 }
@@ -74,6 +75,7 @@ def test_records_say_what_was_trained_and_stored(arm: str, place: Path, tmp_path
         "head_only": {"head": head},
         "single_adapter": {"head": head, "adapter": layers * (2 * d * b + d + b)},
         "full": {"head": head, "encoder": result["parameters"]["encoder"]},
+        "bitfit": {"head": head, "encoder": d + layers * (7 * d + 32)},
         "soft": {"head": head, "masks": masks},
         "hard": {"head": head, "masks": masks, "norm": 2 * layers * b, "gain": 2 * layers},
     }[arm]

@@ -162,15 +162,15 @@ def test_the_quick_tier_resolves(tmp_path: Path) -> None:
 def test_the_full_paper_tier_resolves(tmp_path: Path, argv: tuple[object, ...]) -> None:
     (tmp_path / "slurm").symlink_to(ROOT / "slurm")
     (tmp_path / "config").symlink_to(ROOT / "config")
-    # 9 tasks x (head_only, single_adapter, full, soft and hard masks over random banks at five N
-    # and over trained ones at two); pools of 8 tasks
+    # 9 tasks x (head_only, single_adapter, full, bitfit, six peers, soft and hard masks over
+    # random banks at five N and over trained ones at two); pools of 8 tasks
     assert planned(tmp_path, *argv) == {
         "cells": 1,
-        "job": 153 + 8,
+        "job": 216 + 8,
         "data": 9,
         "pool": 8,
         "trained_bank": 18,
-        "train": 153,
+        "train": 216,
         "ledger": 1,
         **AGGREGATION,
     }

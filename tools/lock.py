@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/lock.py
 
-`requirements.lock` pins all that the project with its extras `suite` and `dev` brings;
+`requirements.lock` pins all that the project with its extras `suite`, `peers` and `dev` brings;
 `requirements.train.lock` only what training needs; `environment.yml` is the first for conda
 and for the rules of the workflow. A package that nothing of ours asks for is not pinned.
 """
@@ -72,7 +72,7 @@ def closure(project: str, extras: set[str]) -> dict[str, str]:
 
 def main() -> None:
     """Write the three files into the project's root."""
-    everything = closure("xpeft", {"suite", "dev"})
+    everything = closure("xpeft", {"suite", "peers", "dev"})
     training = closure("xpeft", set())
     if different := {n for n, v in training.items() if everything.get(n) != v}:
         sys.exit(f"{sorted(different)}: pinned twice with different versions")

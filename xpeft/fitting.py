@@ -81,14 +81,8 @@ class EncodedFeatures:
         self, tokens: TokenTable, rows: npt.NDArray[np.int64], owners: Tensor, leaves: Parameters
     ) -> Tensor:
         """See `Features`."""
-        prefix = "encoder."
-        weights = {
-            name.removeprefix(prefix): value[0]
-            for name, value in leaves.items()
-            if name.startswith(prefix)
-        }
-        deltas = self.method.deltas(leaves, owners)
-        return self.encoder(tokens.batch(rows), deltas, weights or None)
+        deltas, run = self.method.deltas(leaves, owners), self.method.run(leaves)
+        return self.encoder(tokens.batch(rows), deltas, run)
 
 
 class FrozenFeatures:

@@ -19,7 +19,8 @@ from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 from xpeft.errors import ConfigError
 from xpeft.io import canonical_json, read_json
 
-Method = Literal["head_only", "single_adapter", "x_peft", "full"]
+PeerMethod = Literal["lora", "ia3", "vera", "vblora", "unilora", "prompt_tuning"]
+Method = Literal["head_only", "single_adapter", "x_peft", "full", "bitfit", PeerMethod]
 MaskKind = Literal["soft", "hard"]
 BankKind = Literal["random", "trained", "warm"]
 Sides = Literal["separate", "tied", "down", "up"]
@@ -27,6 +28,15 @@ Norm = Literal["none", "fixed", "affine"]
 Scale = Literal["sqrt", "mean", "sum"]
 Activation = Literal["linear", "softmax"]
 Estimator = Literal["identity", "sigmoid", "softmax"]
+
+PEER_METHODS: tuple[str, ...] = get_args(PeerMethod)
+"""Methods of other work that the library `peft` builds; see `xpeft.peers`."""
+
+OWN_WEIGHTS = ("full", "bitfit")
+"""Methods that train the encoder's own weights, which therefore keep full precision."""
+
+ALONE = (*OWN_WEIGHTS, *PEER_METHODS)
+"""Methods that train one profile at a time."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ arguments give equal ledgers.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -21,7 +22,8 @@ import numpy as np
 from xpeft.codec import Codec, MaskFormat, code_bytes, information_limit_bits
 from xpeft.errors import ConfigError
 from xpeft.io import write_bytes, write_json
-from xpeft.job import MaskKind, Method, Norm, Sides
+from xpeft.job import OWN_WEIGHTS, PEER_METHODS, MaskKind, Method, Norm, Sides
+from xpeft.peersizes import PeerSize, peer_sizes
 from xpeft.shapes import EncoderShape, encoder_shape
 
 SCHEMA = 1
@@ -65,6 +67,7 @@ def profile_bytes(
     norm: Norm = "none",
     gains: int = 0,
     encoder_parameters: int = 0,
+    peer_bytes: int = 0,
 ) -> dict[str, int]:
     """The bytes a profile of some method stores, its private head included.
 
@@ -76,7 +79,8 @@ def profile_bytes(
         n, k, sides: of `x_peft`: N, ones in a row of a hard mask, matrices that are stored.
         norm: only `affine` stores parameters.
         gains: trained factors of the aggregate, as numbers (2 L for one a block and side).
-        encoder_parameters: of `full`: parameters of the encoder that it stores.
+        encoder_parameters: of `full` and `bitfit`: parameters of the encoder that it stores.
+        peer_bytes: of a peer: what its library writes, or `xpeft.peersizes` without the overhead.
 
     Returns:
         masks, norm, head, adapter, gain, encoder, and their total.
@@ -85,7 +89,9 @@ def profile_bytes(
     parts["head"] = 4 * head_parameters(width, classes)
     if method == "single_adapter":
         parts["adapter"] = 4 * adapter_parameters(layers, width, bottleneck)
-    elif method == "full":
+    elif method in PEER_METHODS:
+        parts["adapter"] = peer_bytes
+    elif method in OWN_WEIGHTS:
         parts["encoder"] = 4 * encoder_parameters
     elif method == "x_peft":
         if mask not in ("soft", "hard"):
@@ -450,70 +456,26 @@ def _share(profiles: int, adapter: int, masks: int, banks: dict[str, Json]) -> J
 def _peers(shape: EncoderShape, b: int, masks: dict[str, Json], adapter: int) -> list[Json]:
     """Other methods' bytes a profile, fp32, head excluded, by formula, the largest first.
 
-    Numbers of parameters are those of the `peft` library with its default targets for BERT:
-    query and value for LoRA and its kin; key, value and the inputs of both output layers of a
-    block for (IA)3. Matrices that a seed makes again are not counted.
+    Those of `xpeft.peersizes`, beside full fine-tuning and the adapter.
     """
-    layers, d, f = shape.layers, shape.width, shape.intermediate
-    counts: list[tuple[str, str, int | None, str, str]] = [
-        ("full", "full fine-tuning", shape.parameters, "all parameters of the encoder", ""),
-        (
-            "adapter",
-            f"Pfeiffer adapter, b = {b}",
-            adapter_parameters(layers, d, b),
-            f"(2 d b + b + d) L = (2 x {d} x {b} + {b} + {d}) x {layers}",
-            "the measure of all ratios",
+    layers, d = shape.layers, shape.width
+    count = adapter_parameters(layers, d, b)
+    formula = f"(2 d b + b + d) L = (2 x {d} x {b} + {b} + {d}) x {layers}"
+    sizes = {
+        "adapter": PeerSize(
+            f"Pfeiffer adapter, b = {b}", count, 4 * count, formula, "the measure of all ratios"
         ),
-        ("bitfit", "BitFit", shape.biases, "all biases of the encoder", ""),
-        (
-            "lora",
-            "LoRA, r = 8, q and v",
-            2 * layers * 8 * 2 * d,
-            f"2 L r (d + d) = 2 x {layers} x 8 x {2 * d}",
-            "",
-        ),
-        (
-            "ia3",
-            "(IA)3",
-            None if f is None else layers * (3 * d + f),
-            f"L (3 d + f) = {layers} x ({3 * d} + {f})",
-            "",
-        ),
-        (
-            "vera",
-            "VeRA, r = 256, q and v",
-            2 * layers * (256 + d),
-            f"2 L (r + d) = 2 x {layers} x (256 + {d})",
-            "its projections are a seed; a file that keeps them is larger",
-        ),
-        (
-            "fourierft",
-            "FourierFT, n = 1,000, q and v",
-            2 * layers * 1000,
-            f"2 L n = 2 x {layers} x 1000",
-            "its frequencies are a seed",
-        ),
-        ("prompt", "prompt tuning, 20 tokens", 20 * d, f"20 d = 20 x {d}", ""),
-        (
-            "tinylora",
-            "TinyLoRA, u = 64, q and v",
-            2 * layers * 64,
-            f"2 L u = 2 x {layers} x 64",
-            "its frozen factors are made again from the encoder",
-        ),
-        (
-            "unilora",
-            "UniLoRA, default",
-            256,
-            "theta_d = 256 numbers for all blocks",
-            "its indices are a seed",
-        ),
-    ]
+        **peer_sizes(shape),
+    }
+    if shape.parameters is not None:
+        sizes["full"] = PeerSize(
+            "full fine-tuning",
+            shape.parameters,
+            4 * shape.parameters,
+            "all parameters of the encoder",
+        )
     peers: list[Json] = [
-        {"key": key, "name": name, "parameters": count, "bytes": 4 * count, "formula": formula}
-        | {"note": note, "ours": False}
-        for key, name, count, formula, note in counts
-        if count is not None
+        {"key": key, **dataclasses.asdict(size), "ours": False} for key, size in sizes.items()
     ]
     names = {
         "soft_fp32": "X-PEFT, soft masks fp32",

@@ -1,7 +1,8 @@
 """The methods: what each trains for a profile, and how it enters the encoder.
 
 A method is small: `init` gives the parameters of P profiles stacked [P, ...], and `deltas` turns
-the parameters of the A profiles that take part in a batch into one function a block. The head is
+the parameters of the A profiles that take part in a batch into one function a block. What is no
+function behind a block gives a `run` instead: another forward pass, of one profile. The head is
 common to all.
 
 Names of parameters, with the part of the ledger that they belong to:
@@ -9,6 +10,8 @@ Names of parameters, with the part of the ledger that they belong to:
     gain            [P, L, 2]   gain       one factor a block and side
     norm.weight/bias [P, L, b]  norm       LayerNorm over the bottleneck
     down, up, ...   [P, L, ...] adapter
+    encoder.*       [P, ...]    encoder    the encoder's own, of `full` and `bitfit`
+    peer.*          [P, ...]    adapter    of a peer; see `xpeft.peers`
     head.weight/bias [P, C, ..] head
 """
 
@@ -17,7 +20,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,10 +28,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from xpeft.bank import Adapter, Bank, load_bank, random_bank
-from xpeft.encoder import Delta, Encoder
+from xpeft.encoder import Delta, Encoder, Run
 from xpeft.errors import BankError, ConfigError
 from xpeft.hashing import derive_key, uniform
-from xpeft.job import BankSpec, MethodSpec
+from xpeft.job import OWN_WEIGHTS, PEER_METHODS, BankSpec, MethodSpec
 from xpeft.layers import BlockAdapters
 from xpeft.masks import aggregate_scale, hard_mask, soft_mask, top_k
 
@@ -70,6 +73,10 @@ class Method(Protocol):
         """One function a block for a batch; rows [B] says which of the A profiles a row is of."""
         ...
 
+    def run(self, parameters: Parameters) -> Run | None:
+        """What runs in place of the encoder's model for the one profile; None for the model."""
+        ...
+
 
 def part_of(name: str) -> str:
     """The ledger's part that a parameter belongs to."""
@@ -88,6 +95,10 @@ class HeadOnly:
 
     def deltas(self, parameters: Parameters, rows: Tensor) -> list[Delta] | None:
         """See `Method.deltas`."""
+        return None
+
+    def run(self, parameters: Parameters) -> Run | None:
+        """See `Method.run`."""
         return None
 
 
@@ -128,6 +139,10 @@ class SingleAdapter:
             for layer in range(self.layers)
         ]
         return [_delta(adapter, rows) for adapter in adapters]
+
+    def run(self, parameters: Parameters) -> Run | None:
+        """See `Method.run`."""
+        return None
 
 
 class BankMasks:
@@ -229,6 +244,10 @@ class BankMasks:
         """See `Method.deltas`."""
         return [_delta(adapter, rows) for adapter in self.aggregate(parameters)]
 
+    def run(self, parameters: Parameters) -> Run | None:
+        """See `Method.run`."""
+        return None
+
     @torch.no_grad()
     def export(self, parameters: Parameters, profile: int) -> Adapter:
         """The profile's aggregate as a plain Pfeiffer adapter, as AdapterHub could load it.
@@ -296,32 +315,52 @@ class BankMasks:
         return aggregate_scale((self.spec.k or 1) * (1 - self._centre), self.spec.scale)
 
 
-class Full:
-    """`full`: fine-tuning of the whole encoder, the reference. One profile at a time."""
+class OwnWeights:
+    """`full` and `bitfit`: the encoder's own parameters are trained, all of them or its biases.
+
+    `full` is fine-tuning, the reference. BitFit (Ben Zaken et al., 2106.10199) trains every bias,
+    those of LayerNorms included. One profile at a time.
+    """
 
     frozen = False
     together: int | None = 1
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, method: str) -> None:
+        """Raises ConfigError where the encoder's weights are not in full precision."""
         if encoder.dtype not in (torch.float32, torch.float64):
             raise ConfigError(
-                f"method full: found encoder.dtype {encoder.dtype}, expected float32: weights "
+                f"method {method}: found encoder.dtype {encoder.dtype}, expected float32: weights "
                 "that are trained keep full precision"
             )
-        self._weights = {
-            name: value.detach().clone() for name, value in encoder.model.named_parameters()
-        }
+        self._model = encoder.model
+        self._names = [
+            name
+            for name, _ in encoder.model.named_parameters()
+            if method == "full" or name.endswith(".bias")
+        ]
 
     def init(self, seeds: Sequence[int]) -> dict[str, Tensor]:
         """See `Method.init`."""
-        return {
-            f"encoder.{name}": value.unsqueeze(0).repeat(len(seeds), *[1] * value.ndim)
-            for name, value in self._weights.items()
-        }
+        made = {}
+        for name in self._names:
+            value = self._model.get_parameter(name).detach().clone()
+            made[f"encoder.{name}"] = value.unsqueeze(0).repeat(len(seeds), *[1] * value.ndim)
+        return made
 
     def deltas(self, parameters: Parameters, rows: Tensor) -> list[Delta] | None:
         """See `Method.deltas`."""
         return None
+
+    def run(self, parameters: Parameters) -> Run | None:
+        """See `Method.run`."""
+        weights = {name: parameters[f"encoder.{name}"][0] for name in self._names}
+
+        def run(arguments: dict[str, Any]) -> Tensor:
+            output = torch.func.functional_call(self._model, weights, (), arguments)
+            states: Tensor = output.last_hidden_state
+            return states
+
+        return run
 
 
 def make_method(encoder: Encoder, spec: MethodSpec, bank: Bank | None = None) -> Method:
@@ -330,13 +369,18 @@ def make_method(encoder: Encoder, spec: MethodSpec, bank: Bank | None = None) ->
     Raises:
         ConfigError: `x_peft` without a bank or mask kind.
         BankError: the bank does not fit the encoder.
+        XpeftError: a peer without the library `peft`.
     """
     if spec.method == "head_only":
         return HeadOnly()
     if spec.method == "single_adapter":
         return SingleAdapter(encoder, spec.reduction)
-    if spec.method == "full":
-        return Full(encoder)
+    if spec.method in OWN_WEIGHTS:
+        return OwnWeights(encoder, spec.method)
+    if spec.method in PEER_METHODS:
+        from xpeft.peers import Peer  # which stands on this module
+
+        return Peer(encoder, spec.method)
     if bank is None or spec.mask is None:
         raise ConfigError("method x_peft: found no bank or no mask kind, expected both")
     return BankMasks(encoder, bank, spec)

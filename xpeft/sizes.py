@@ -20,7 +20,8 @@ from xpeft.config import Config
 from xpeft.data.cohort_specs import CohortSize, get_cohort
 from xpeft.data.specs import Size, get_task
 from xpeft.errors import EncoderError
-from xpeft.job import CohortJob, DonorJob, Job, PoolJob, TrainingSpec
+from xpeft.job import ALONE, CohortJob, DonorJob, Job, PoolJob, TrainingSpec
+from xpeft.peersizes import PROMPT_TOKENS
 from xpeft.shapes import SHAPES, EncoderShape, encoder_shape
 
 START = 20.0
@@ -88,8 +89,10 @@ class Sizes:
         if frozen:  # the encoder sees each text once
             rows, scored = 0, size.train + size.validation
         full = job.method.method == "full"
-        seconds = self._seconds(rows, scored, size.tokens, full=full)
-        memory = self._memory(job.training, max(seeds, trials), job, full=full, frozen=frozen)
+        tokens = size.tokens + (PROMPT_TOKENS if job.method.method == "prompt_tuning" else 0)
+        seconds = self._seconds(rows, scored, tokens, full=full)
+        models = 1 if job.method.method in ALONE else max(seeds, trials)
+        memory = self._memory(job.training, models, job, full=full, frozen=frozen)
         return _need(seconds, memory, seeds * (size.validation * 3 + 20_000) / MB)
 
     def pool(self, job: PoolJob) -> Need:
@@ -187,7 +190,10 @@ class Sizes:
         full: bool = False,
         frozen: bool = False,
     ) -> tuple[float, float]:
-        """Memory of process and GPU: encoder, bank, trained parameters, activations."""
+        """Memory of process and GPU: encoder, bank, trained parameters, activations.
+
+        Those of a peer or of `bitfit` are counted as an adapter's, which are more.
+        """
         shape, reduction = self.shape, self.config["bank"]["reduction"]
         encoder = 4.0 * (shape.parameters or block_weights(shape))
         trained, bank = 4.0 * adapter_weights(shape, reduction), 0.0
@@ -196,7 +202,7 @@ class Sizes:
             bank = job.bank.n * one
             trained = one + 8.0 * shape.layers * job.bank.n
         elif full:
-            trained, models = encoder, 1
+            trained = encoder
         elif frozen:
             trained = 4.0 * shape.width * 16
         state = 4 * trained * models  # weights, gradients, two moments

@@ -11,6 +11,7 @@ from xpeft import records
 from xpeft.codec import MaskFormat
 from xpeft.io import canonical_json
 from xpeft.methods import BankMasks, Method, part_of
+from xpeft.peers import Peer
 
 
 def count_parts(counts: Mapping[str, int]) -> dict[str, int]:
@@ -22,7 +23,13 @@ def count_parts(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def stored_bytes(method: Method, one: Mapping[str, Tensor]) -> dict[str, int]:
-    """Bytes that a profile's file must hold, by parameter: mask codes, all else as float32."""
+    """Bytes that a profile's file must hold, by parameter: mask codes, all else as float32.
+
+    A peer's parameters are one entry, `peer`: the weights file that its library writes.
+    """
+    if isinstance(method, Peer):
+        head = {name: 4 * value.numel() for name, value in one.items() if part_of(name) == "head"}
+        return {**head, "peer": method.saved_bytes(one)}
     stored = {name: 4 * value.numel() for name, value in one.items()}
     if isinstance(method, BankMasks):
         spec, bank = method.spec, method.bank

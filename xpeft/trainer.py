@@ -46,7 +46,7 @@ from xpeft.fitting import (
 )
 from xpeft.hashing import sample
 from xpeft.io import read_json, write_json
-from xpeft.job import Job, TrainingSpec
+from xpeft.job import OWN_WEIGHTS, Job, TrainingSpec
 from xpeft.labels import LabelScale
 from xpeft.machine import set_determinism
 from xpeft.methods import Method, init_head, make_bank, make_method
@@ -125,7 +125,7 @@ class _Run:
                 f"{job.suite}/{job.task}"
             )
         encoder = job.encoder
-        if job.method.method == "full" and encoder.dtype == "auto":
+        if job.method.method in OWN_WEIGHTS and encoder.dtype == "auto":
             encoder = dataclasses.replace(encoder, dtype="float32")  # trained weights need it
         self.encoder: Encoder = load_encoder(encoder, device)
         self.bank: Bank | None = None

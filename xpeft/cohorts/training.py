@@ -41,7 +41,7 @@ from xpeft.fitting import (
 )
 from xpeft.hashing import mix64
 from xpeft.io import read_json, write_json
-from xpeft.job import CohortJob, TrainingSpec
+from xpeft.job import ALONE, CohortJob, TrainingSpec
 from xpeft.methods import BankMasks, Method, SingleAdapter, init_head, make_bank, make_method
 from xpeft.running import progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
@@ -436,8 +436,11 @@ def _train(
 def _check(job: CohortJob, donors_dir: str | os.PathLike[str] | None) -> None:
     """Refuse what could not be trained, before anything is."""
     where = f"job {job.arm} on {job.cohort}"
-    if job.method.method == "full":
-        raise ConfigError(f"{where}: found method full, expected one that leaves the encoder alone")
+    if job.method.method in ALONE:
+        raise ConfigError(
+            f"{where}: found method {job.method.method}, expected one that trains many profiles "
+            "at once"
+        )
     if job.head != "private" and job.base == "none":
         raise ConfigError(f"{where}: found head {job.head} and base none, expected a base")
     if job.method.method == "head_only" and job.head == "shared":

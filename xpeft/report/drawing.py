@@ -81,6 +81,13 @@ MARKS = {
     ("x_peft", "soft"): ("green", "o"),
     ("x_peft", "hard"): ("vermilion", "^"),
     ("full", None): ("purple", "P"),
+    ("bitfit", None): ("purple", "X"),
+    ("lora", None): ("amber", "v"),  # LoRA and its kin share a colour
+    ("vera", None): ("amber", "<"),
+    ("vblora", None): ("amber", ">"),
+    ("unilora", None): ("amber", "p"),
+    ("ia3", None): ("ink", "h"),
+    ("prompt_tuning", None): ("ink", "*"),
 }
 
 

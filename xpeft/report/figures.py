@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch, Polygon, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from xpeft import stats
 from xpeft.io import read_json, write_bytes
+from xpeft.job import PEER_METHODS
 from xpeft.report import cohort_figures
 from xpeft.report.drawing import (
     WIDTH,
@@ -32,6 +32,7 @@ from xpeft.report.drawing import (
     styled,
     ticks,
 )
+from xpeft.report.frontier import bytes_figure
 from xpeft.report.overall import performance_figure
 from xpeft.report.summary import (
     Arm,
@@ -39,7 +40,6 @@ from xpeft.report.summary import (
     on_cohorts,
     on_tasks,
     read_summary,
-    scores_by_seed,
     task_name,
     task_names,
 )
@@ -70,8 +70,10 @@ CAPTIONS = {
     "the adapter's mean on the same task; tasks count the same. Further right is better. Bands: "
     "95 % bootstrap over seeds at each place.",
     "bytes": "Difference to a single adapter, mean over tasks with 95 % interval over seeds, "
-    "against the bytes that a profile stores (logarithmic).",
-    "learning": "Training loss: thin lines are seeds, thick lines their mean.",
+    "against the bytes that a profile stores (logarithmic), with and without its head; those of a "
+    "peer are the file that its library writes. The dashed line is the frontier: the best score "
+    "for at most so many bytes.",
+    "learning": "Training loss: thin lines are seeds, thick lines their mean. Peers are left out.",
     **cohort_figures.CAPTIONS,
 }
 
@@ -131,6 +133,11 @@ def headline(arms: Sequence[Arm]) -> list[Arm]:
         if best is None or size < (best["n"] or 0, best["bytes"]["total"], best["arm"]):
             chosen[key] = arm
     return [arm for arm in arms if arm in chosen.values()]
+
+
+def without_peers(arms: Sequence[Arm]) -> list[Arm]:
+    """The project's own arms and the reference: what lines of one colour each can tell apart."""
+    return [arm for arm in arms if arm["method"] not in (*PEER_METHODS, "bitfit")]
 
 
 # -------------------------------------------------------------------------------------- scores
@@ -312,93 +319,13 @@ def _legend(arm: Arm, line: bool = False) -> Line2D:
     )
 
 
-def _legend_of_kinds(arms: Sequence[Arm]) -> list[Line2D]:
-    """An entry a kind of masks, with the range of N, rather than one an arm."""
-    kinds: dict[tuple[Any, ...], list[Arm]] = {}
-    for arm in arms:
-        kinds.setdefault((arm["method"], arm["mask"], arm["bank"]), []).append(arm)
-    handles = []
-    for group in kinds.values():
-        handle = _legend(group[0])
-        if len(group) > 1:
-            sizes = sorted(arm["n"] or 0 for arm in group)
-            name = arm_title(group[0] | {"n": None, "k": None})
-            handle.set_label(f"{name}, N={sizes[0]} to {sizes[-1]}")
-        handles.append(handle)
-    return handles
-
-
-# --------------------------------------------------------------------------------------- bytes
-
-
-@styled
-def bytes_figure(arms: Sequence[Arm]) -> Figure:
-    """Score against what a profile stores, mean over the tasks that all shown arms have."""
-    groups: dict[str, list[Arm]] = {}
-    for arm in arms:
-        groups.setdefault(arm["arm"], []).append(arm)
-    yard = next((g for g in groups.values() if g[0]["method"] == "single_adapter"), None)
-    if yard is None or len(groups) < 2:
-        return empty("No evidence yet: no records beside single_adapter.")
-    yard_scores = {task_name(arm): scores_by_seed(arm) for arm in yard}
-    complete = [g for g in groups.values() if set(map(task_name, g)) == set(yard_scores)]
-    kinds = _legend_of_kinds([group[0] for group in complete])
-    figure = new_figure(3.3 + 0.2 * math.ceil((len(kinds) + 2) / 2))
-    axes = figure.add_subplot()
-    axes.axhline(0, color=colour_of("blue"), linewidth=1, zorder=1)
-    axes.set_xscale("log")
-    for group in complete:
-        colour, marker = mark_of(group[0])
-        found = stats.paired({task_name(a): scores_by_seed(a) for a in group}, yard_scores)
-        if found is None:
-            continue
-        sizes = sorted(arm["bytes"]["total"] for arm in group)
-        total = sizes[len(sizes) // 2]
-        bare = group[0]["bytes"]["total"] - group[0]["bytes"]["head"]
-        mean = 100 * found.mean
-        if bare:
-            axes.plot([bare, total], [mean, mean], color=colour, linewidth=1, linestyle=(0, (2, 2)))
-            axes.scatter(
-                bare, mean, s=40, marker=marker, facecolors=colour_of("paper"), edgecolors=colour,
-                linewidths=1.4, zorder=3,
-            )  # fmt: skip
-        if found.low is not None and found.high is not None and group is not yard:
-            axes.plot(
-                [total, total], [100 * found.low, 100 * found.high], color=colour, linewidth=2
-            )
-        axes.scatter(total, mean, s=44, marker=marker, color=colour, zorder=4)
-    axes.xaxis.set_major_locator(LogLocator(10))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
-    axes.grid(linewidth=0.6)
-    axes.margins(x=0.08, y=0.1)
-    axes.set_xlabel("stored a profile (bytes, logarithmic)")
-    axes.set_ylabel(f"points to a single adapter,\nmean of {len(yard_scores)} tasks")
-    ink = colour_of("ink")
-    hollow: dict[str, Any] = {"markerfacecolor": colour_of("paper"), "markeredgewidth": 1.4}
-    figure.legend(
-        handles=[
-            *kinds,
-            Line2D([], [], color=ink, marker="o", linestyle="none", label="filled: with its head"),
-            Line2D(
-                [], [], color=ink, marker="o", linestyle="none", label="hollow: without", **hollow
-            ),
-        ],
-        loc="outside upper left",
-        ncols=2,
-        columnspacing=1.0,
-        handletextpad=0.4,
-    )
-    return figure
-
-
 # ------------------------------------------------------------------------------------- learning
 
 
 @styled
 def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> Figure:
     """Training loss, a panel a task: over the steps, or their share where their numbers differ."""
-    shown = headline(arms)
+    shown = without_peers(headline(arms))
     tasks = task_names(shown)
     if not tasks:
         return empty("No evidence yet: no records.")

@@ -19,7 +19,7 @@ from typing import Any
 
 from xpeft.claims import NO_EVIDENCE, VERDICTS, judge, load_claims
 from xpeft.io import canonical_json, read_json, sha256_bytes, write_text
-from xpeft.report import cohort_figures, cohort_page, figures
+from xpeft.report import cohort_figures, cohort_page, figures, frontier
 from xpeft.report.drawing import COLOURS, inline_svg, short_bytes
 from xpeft.report.links import Names, slug
 from xpeft.report.overall import make_overall, performance_figure
@@ -414,7 +414,7 @@ def _task(task: str, main: Sequence[Arm], records: Json, names: Names) -> Json:
 
 def _describe_learning(task: str, arms: Sequence[Arm], records: Json) -> str:
     ends = []
-    for arm in figures.headline(arms):
+    for arm in figures.without_peers(figures.headline(arms)):
         curves = [records[path]["result"]["loss"]["loss"] for path in arm["records"]]
         if all(curves):
             mean = sum(curve[-1] for curve in curves) / len(curves)
@@ -717,7 +717,7 @@ def _figures(tier: str, main: Sequence[Arm]) -> Json:
             f"Difference to a single adapter in points: {textwrap.shorten(gaps, 1500)}.",
         ),
         "bytes": inline_svg(
-            figures.bytes_figure(main), f"bytes-{tier}",
+            frontier.bytes_figure(main), f"bytes-{tier}",
             "Score against stored bytes: "
             + textwrap.shorten("; ".join(f"{k} {v}" for k, v in sizes.items()), 1500) + ".",
         ),

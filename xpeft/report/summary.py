@@ -25,6 +25,7 @@ from xpeft.data.specs import TASKS
 from xpeft.errors import RecordError, XpeftError
 from xpeft.examples import YARDSTICKS
 from xpeft.io import read_json, write_json
+from xpeft.job import PEER_METHODS
 from xpeft.records import Record, cell_paths, read_records
 from xpeft.report.missing import list_missing
 
@@ -39,7 +40,7 @@ VARIED = 0.9
 
 _SCOPES = (None, "cohort", "profile")
 _BASES = (None, "none", "head", "adapter")
-_METHODS = ("head_only", "single_adapter", "x_peft", "full")
+_METHODS = ("head_only", "single_adapter", "x_peft", *PEER_METHODS, "bitfit", "full")
 _MASKS = (None, "soft", "hard")
 
 Arm = dict[str, Any]
@@ -245,6 +246,7 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
             if name != metric and all(name in result["scores"] for result in results)
         },
         "rows": results[0]["rows"],
+        "encoder": first["run"]["encoder"]["name"],
         "majority": results[0]["majority"][metric],
         "best": results[0]["best"],
         "constant": [r["cell"]["seed"] for r in records if r["result"]["constant"]],

@@ -51,6 +51,20 @@ TIER_NOTES = {
 }
 
 
+METHOD_TITLES = {
+    "head_only": "head only",
+    "single_adapter": "adapter",
+    "full": "full fine-tuning",
+    "bitfit": "BitFit",
+    "lora": "LoRA",
+    "ia3": "(IA)\N{SUPERSCRIPT THREE}",
+    "vera": "VeRA",
+    "vblora": "VB-LoRA",
+    "unilora": "UniLoRA",
+    "prompt_tuning": "prompt tuning",
+}
+
+
 def task_title(task: str) -> str:
     """A task as its authors write it."""
     return TASK_TITLES.get(task, task.split("/")[-1])
@@ -68,7 +82,6 @@ def tier_title(tier: str) -> str:
 
 def arm_title(arm: Mapping[str, Any]) -> str:
     """What an arm is, in few words: `hard masks, N=100, k=50`."""
-    names = {"head_only": "head only", "single_adapter": "adapter", "full": "full fine-tuning"}
     method = arm["method"]
     if arm.get("scope") == "cohort":
         words = [_model_of_all(arm)]
@@ -81,13 +94,23 @@ def arm_title(arm: Mapping[str, Any]) -> str:
             words.append(f"{arm['bank']} bank")
         words += _base_head(arm)
     else:
-        words = [names.get(method, method.replace("_", " "))]
+        words = [METHOD_TITLES.get(method, method.replace("_", " "))]
         if method == "single_adapter" and arm.get("base") == "adapter":
             words = ["adapter from the donors'"]
         words += _base_head(arm)
     if arm["variant"]:
         words.append(arm["variant"])
     return ", ".join(words)
+
+
+def short_title(arm: Mapping[str, Any]) -> str:
+    """An arm of tasks as a label in a figure: `hard N=100`."""
+    if arm["method"] != "x_peft":
+        return arm_title(arm)
+    words = [arm["mask"], f"N={arm['n']}"]
+    if arm["bank"] not in (None, "random"):
+        words.append(arm["bank"])
+    return " ".join(words)
 
 
 def _model_of_all(arm: Mapping[str, Any]) -> str:

@@ -1,0 +1,173 @@
+"""Score against bytes a profile: all methods, with their intervals, and the frontier.
+
+Two panels: all that a profile stores, and the same without its head, which profiles may share.
+Bytes and score of a point are of the same records, and all points of one encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from xpeft import stats
+from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, short_bytes, styled, ticks
+from xpeft.report.labels import Label, place_labels
+from xpeft.report.summary import Arm, scores_by_seed, task_name
+from xpeft.report.words import short_title
+
+YARD = "single_adapter"
+
+
+@dataclass(frozen=True)
+class Point:
+    """An arm, over the tasks that all shown arms have.
+
+    Attributes:
+        arm: one of its entries, for its names and marks.
+        total, bare: bytes that a profile stores, with its head and without it: of the middle task.
+        gap: mean difference to a single adapter, in points, paired by task and seed.
+        low, high: 95 % interval over seeds; None with one seed, and of the adapter itself.
+    """
+
+    arm: Arm
+    total: int
+    bare: int
+    gap: float
+    low: float | None
+    high: float | None
+
+
+def make_points(arms: Sequence[Arm]) -> tuple[list[Point], int]:
+    """The points, and the number of tasks; none where there is no adapter to compare with."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(arm["arm"], []).append(arm)
+    yard = next((group for group in groups.values() if group[0]["method"] == YARD), None)
+    if yard is None:
+        return [], 0
+    scores = {task_name(arm): scores_by_seed(arm) for arm in yard}
+    encoders = {task_name(arm): arm.get("encoder") for arm in yard}
+    points = []
+    for group in groups.values():
+        if {task_name(arm): arm.get("encoder") for arm in group} != encoders:
+            continue  # not all tasks, or another encoder
+        found = stats.paired({task_name(arm): scores_by_seed(arm) for arm in group}, scores)
+        if found is None:
+            continue
+        middle = sorted(group, key=lambda arm: arm["bytes"]["total"])[len(group) // 2]["bytes"]
+        ends = found.low is not None and found.high is not None and group is not yard
+        points.append(
+            Point(
+                group[0],
+                middle["total"],
+                middle["total"] - middle["head"],
+                100 * found.mean,
+                100 * found.low if ends and found.low is not None else None,
+                100 * found.high if ends and found.high is not None else None,
+            )
+        )
+    return points, len(scores)
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Those of (bytes, score) that no other beats: none has fewer bytes and at least its score.
+
+    Ascending in bytes, and so in score; of equal ones the first.
+    """
+    chosen: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
+        if not chosen or points[index][1] > points[chosen[-1]][1]:
+            chosen.append(index)
+    return chosen
+
+
+@styled
+def bytes_figure(arms: Sequence[Arm]) -> Figure:
+    """Score against what a profile stores, mean over the tasks that all shown arms have."""
+    points, tasks = make_points(arms)
+    if len(points) < 2:
+        return empty("No evidence yet: no records beside single_adapter.")
+    figure = new_figure(7.6 if len(points) > 8 else 5.6)
+    upper, lower = figure.subplots(2, 1)
+    panels = (
+        (upper, "All that a profile stores", [(point, point.total) for point in points]),
+        (lower, "Without its head", [(point, point.bare) for point in points if point.bare]),
+    )
+    for axes, title, shown in panels:
+        _marks(axes, shown)
+        axes.set_ylim(*_range([point for point, _ in shown]))
+        axes.set_title(title)
+        axes.set_xlabel("stored a profile (bytes, logarithmic)")
+        axes.set_ylabel(
+            f"points to a single adapter,\nmean of {tasks} task{'s' if tasks > 1 else ''}"
+        )
+    for axes, _, shown in panels:  # now that nothing moves any more
+        _names(axes, shown)
+    return figure
+
+
+def _marks(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
+    axes.set_xscale("log")
+    axes.axhline(0, color=colour_of("blue"), linewidth=0.8, zorder=1)
+    x, y = _steps(shown)
+    axes.plot(x, y, color=colour_of("ink"), linewidth=1.0, linestyle=(0, (3, 1.5)), zorder=1.5)
+    for point, size in shown:
+        colour, marker = mark_of(point.arm)
+        if point.low is not None and point.high is not None:
+            axes.plot([size, size], [point.low, point.high], color=colour, linewidth=1.2, zorder=2)
+        axes.scatter(size, point.gap, s=34, marker=marker, color=colour, linewidths=0, zorder=4)
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
+    axes.yaxis.set_major_locator(ticks(6))
+    axes.grid(linewidth=0.6)
+    sizes = [size for _, size in shown]
+    axes.set_xlim(min(sizes) / 3, max(sizes) * 3)
+
+
+def _steps(shown: Sequence[tuple[Point, int]]) -> tuple[list[float], list[float]]:
+    """The frontier as a staircase: the best score for at most so many bytes."""
+    chosen = [shown[i] for i in frontier([(size, point.gap) for point, size in shown])]
+    x: list[float] = []
+    y: list[float] = []
+    for point, size in chosen:
+        x += [size, size] if x else [size]
+        y += [y[-1], point.gap] if y else [point.gap]
+    if x:
+        x.append(3 * max(size for _, size in shown))
+        y.append(y[-1])
+    return x, y
+
+
+def _names(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
+    x, y = _steps(shown)
+    lines = list(zip(x[:-1], y[:-1], x[1:], y[1:], strict=True))
+    low, high = axes.get_ylim()
+    for point, size in shown:
+        if point.low is not None and point.high is not None:
+            lines.append((size, max(low, point.low), size, min(high, point.high)))
+    labels, named = [], set()
+    for point, size in shown:
+        arm = point.arm
+        kind = (arm["method"], arm["mask"], arm["bank"])  # its colour and mark say it again
+        text = f"N={arm['n']}" if kind in named else short_title(arm)
+        named.add(kind)
+        labels.append(Label(size, point.gap, text, mark_of(arm)[0]))
+    place_labels(axes, labels, lines)
+
+
+def _range(points: Sequence[Point]) -> tuple[float, float]:
+    """What the axis shows: all means, and intervals unless they are much wider than these."""
+    means = [point.gap for point in points]
+    low, high = min(means), max(means)
+    span = max(high - low, 2.0)
+    ends: list[Any] = [value for p in points for value in (p.low, p.high) if value is not None]
+    low = min([low, *(max(value, min(means) - span / 2) for value in ends)])
+    high = max([high, *(min(value, max(means) + span / 2) for value in ends)])
+    pad = 0.06 * (high - low)
+    return low - pad, high + pad

@@ -1,0 +1,169 @@
+"""Names beside the points of a figure, each near its own and none over another.
+
+The places are searched on a fixed grid around each point, in a fixed order, so that equal input
+gives equal figures; libraries that push labels apart stop by a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.textpath import TextPath
+
+from xpeft.report.drawing import colour_of
+
+SIZE = 8.0
+"""Of the type, in points."""
+
+_RADII = (7.0, 11.0, 16.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0)
+_ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 68, 112, 248, 292)
+_NEAR = 12.0
+"""Up to here, in points, a label needs no line to its point."""
+
+_MARK = 5.0
+"""Half the side of the square that a mark takes, in points."""
+
+_GAP = 1.5
+"""Least space between two labels, in points."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name for a point, in data coordinates, and the colour of its text."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle, in points."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: Box) -> float:
+        """The area that both cover."""
+        wide = min(self.right, other.right) - max(self.left, other.left)
+        high = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(0.0, wide) * max(0.0, high)
+
+    @property
+    def area(self) -> float:
+        """Of the rectangle."""
+        return (self.right - self.left) * (self.top - self.bottom)
+
+
+def place_labels(
+    axes: Axes, labels: Sequence[Label], lines: Sequence[tuple[float, float, float, float]] = ()
+) -> None:
+    """Write the labels into finished axes: no limit or other text may change afterwards.
+
+    Args:
+        axes: of a figure that is drawn but for these labels.
+        labels: a point each; every point counts as taken, also by the labels of others.
+        lines: segments (x0, y0, x1, y1) along an axis, in data coordinates, that labels had better
+            not cover.
+    """
+    figure = axes.figure
+    figure.draw_without_rendering()  # type: ignore[union-attr]  # settles where the axes are
+    unit = 72 / figure.dpi
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        px, py = axes.transData.transform((x, y))
+        return float(px * unit), float(py * unit)
+
+    room = axes.get_window_extent()
+    frame = Box(room.x0 * unit, room.y0 * unit, room.x1 * unit, room.y1 * unit)
+    points = [at(label.x, label.y) for label in labels]
+    marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in points]
+    soft = [_segment(at(x0, y0), at(x1, y1)) for x0, y0, x1, y1 in lines]
+    taken: list[Box] = []
+    leaders: list[Box] = []
+    for index in _most_crowded_first(points):
+        wide, high = _extent(labels[index].text)
+        best: tuple[float, float, float, Box, float] | None = None
+        for radius in _RADII:
+            for turn, angle in enumerate(_ANGLES):
+                dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+                dx, dy = dx * (radius + wide / 2), dy * (radius + high / 2)
+                x, y = points[index][0] + dx, points[index][1] + dy
+                box = Box(
+                    x - wide / 2 - _GAP, y - high / 2 - _GAP,
+                    x + wide / 2 + _GAP, y + high / 2 + _GAP,
+                )  # fmt: skip
+                leader = _leader(points[index], (x, y)) if radius > _NEAR else []
+                cost = (
+                    100 * (box.area - box.overlap(frame))
+                    + 20 * sum(box.overlap(other) for other in (*taken, *leaders))
+                    + 5 * sum(box.overlap(mark) for mark in marks)
+                    + 2 * sum(box.overlap(line) for line in soft)
+                    + 8 * sum(step.overlap(other) for step in leader for other in taken)
+                    + 4 * sum(step.overlap(mark) for step in leader for mark in marks)
+                    + radius
+                    + 0.1 * turn
+                )
+                if best is None or cost < best[0]:
+                    best = (cost, dx, dy, box, radius)
+        assert best is not None
+        _, dx, dy, box, radius = best
+        taken.append(box)
+        if radius > _NEAR:
+            x, y = points[index]
+            leaders += _leader((x, y), (x + dx, y + dy))
+        label = labels[index]
+        line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "alpha": 0.7}
+        note = axes.annotate(
+            label.text,
+            (label.x, label.y),
+            xytext=(dx, dy),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=SIZE,
+            color=label.colour,
+            arrowprops={**line, "shrinkA": 0, "shrinkB": _MARK - 1} if radius > _NEAR else None,
+            zorder=5,
+            bbox={"facecolor": colour_of("paper"), "edgecolor": "none", "alpha": 0.75, "pad": 0.3},
+        )
+        note.set_in_layout(False)  # or the axes would move under the labels
+
+
+def _extent(text: str) -> tuple[float, float]:
+    """Width and height of a text in points, without a renderer."""
+    wide = max(TextPath((0, 0), line, size=SIZE).get_extents().width for line in text.split("\n"))
+    return wide + 1.0, 1.2 * SIZE * len(text.split("\n"))
+
+
+def _segment(start: tuple[float, float], end: tuple[float, float]) -> Box:
+    left, right = sorted((start[0], end[0]))
+    bottom, top = sorted((start[1], end[1]))
+    return Box(left - 1, bottom - 1, right + 1, top + 1)
+
+
+def _leader(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
+    """The line from a mark to the middle of its label, as small squares along it."""
+    length = math.dist(start, end)
+    squares = []
+    for step in range(int(_MARK) + 2, int(length), 4):
+        x = start[0] + (end[0] - start[0]) * step / length
+        y = start[1] + (end[1] - start[1]) * step / length
+        squares.append(Box(x - 1.5, y - 1.5, x + 1.5, y + 1.5))
+    return squares
+
+
+def _most_crowded_first(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Those with most others near by choose first; of equals, the left one."""
+
+    def crowd(index: int) -> float:
+        x, y = points[index]
+        return sum(1 / (20 + math.hypot(x - a, y - b)) for a, b in points)
+
+    return sorted(range(len(points)), key=lambda i: (-round(crowd(i), 9), points[i]))
