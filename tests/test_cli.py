@@ -24,7 +24,7 @@ NOT_FOR_TRAINING = (
     "datasets evaluate jsonschema matplotlib pandas seaborn sentence_transformers snakemake".split()
 )
 VERBS = "plan stage cells data bank train cohort profiles ledger summary claims figures".split()
-VERBS += ["tables", "report", "config"]
+VERBS += ["tables", "report", "verify", "config"]
 
 CONFIG = """
 tier: test
