@@ -111,7 +111,7 @@ def test_nothing_is_found_where_nothing_changed(tier: Path) -> None:
     kinds = ("files", "records", "verdicts", "tables", "figures")
     assert all(found.checked[kind] for kind in kinds)
     assert "encoder all-MiniLM-L6-v2: no folder none" in found.not_checked
-    assert found.text().endswith(f"; 0 differences, {len(found.not_checked)} not checked")
+    assert found.text().endswith(f"; differences 0, not checked {len(found.not_checked)}")
 
 
 def consistent(record: Json) -> None:
@@ -194,9 +194,8 @@ def test_a_damaged_record(tier: Path, content: bytes) -> None:
     (tier / ONE).write_bytes(content)
     found = check(tier)
     assert [line.partition(": ")[0] for line in found.differs] == [ONE, str(tier / ONE)]
-    assert any(
-        line.startswith("verdicts, tables, figures and inputs") for line in found.not_checked
-    )
+    assert "verdicts, tables, figures: no summary can be made" in found.not_checked
+    assert found.checked["records"] == 24 and not found.checked["tables"]
 
 
 def test_a_damaged_tuning_file(tier: Path) -> None:
@@ -335,6 +334,16 @@ def test_predictions_that_do_not_give_the_score_are_found_though_all_else_agrees
     (line,) = check(tier, data).differs
     assert line.startswith("records/glue/sst2/head_only/seed0.json: result.scores.accuracy: found")
     assert "from its predictions and the labels of glue/sst2" in line
+
+
+def test_predictions_of_other_rows_are_found(tier: Path, data: Path) -> None:
+    record = make_record("glue/sst2", "head_only", 1, rows=100)
+    record["run"]["data_sha256"]["validation"] = sha256_file(data / "glue/sst2/validation.jsonl.gz")
+    record["run"]["data_sha256"]["train"] = sha256_file(data / "glue/sst2/train.jsonl.gz")
+    write_record(tier / "records" / record_path(record["cell"]), record)
+    update_expected(tier, LEDGER)
+    (line,) = check(tier, data).differs
+    assert "seed1.json: result.predictions: found 100, expected one for each of the 872" in line
 
 
 def test_a_prepared_file_is_hashed_where_it_is(tier: Path, data: Path) -> None:

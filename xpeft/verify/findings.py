@@ -37,12 +37,12 @@ class Findings:
 
     def text(self) -> str:
         """A line for each difference and each thing that was not checked, and a summary."""
-        counts = ", ".join(f"{count} {kind}" for kind, count in self.checked.items())
+        counts = ", ".join(f"{kind} {count}" for kind, count in self.checked.items())
         return "\n".join(
             [
                 *(f"differs: {line}" for line in self.differs),
                 *(f"not checked: {line}" for line in self.not_checked),
-                f"checked {counts or 'nothing'}; {len(self.differs)} differences, "
-                f"{len(self.not_checked)} not checked",
+                f"checked: {counts or 'nothing'}; differences {len(self.differs)}, "
+                f"not checked {len(self.not_checked)}",
             ]
         )

@@ -25,6 +25,7 @@ from xpeft.metrics import compute
 from xpeft.records import Record
 from xpeft.shapes import encoder_shape
 from xpeft.verify.findings import Findings
+from xpeft.verify.values import TOLERANCE
 from xpeft.workflow import Plan
 
 ROUNDED = 1e-5
@@ -48,7 +49,7 @@ def check_inputs(
         data: the data folder of the source `local`.
     """
     _check_config(findings, records, plan)
-    _check_data(findings, records, folder, LocalSource(data), plan.config["data"]["source"])
+    _check_data(findings, records, LocalSource(data), plan.config["data"]["source"])
     _check_prepared(findings, records, folder)
     _check_encoder(findings, records, EncoderSpec(**plan.config["encoder"]))
     _check_banks(findings, records, plan, folder)
@@ -76,9 +77,7 @@ def _check_config(findings: Findings, records: Records, plan: Plan) -> None:
 # --------------------------------------------------------------------------------------- data
 
 
-def _check_data(
-    findings: Findings, records: Records, folder: Path, source: LocalSource, kind: str
-) -> None:
+def _check_data(findings: Findings, records: Records, source: LocalSource, kind: str) -> None:
     for name, some in _grouped(records, 2).items():
         if name.startswith(f"{SUITE}/"):
             continue  # whose records name the prepared files alone
@@ -97,14 +96,9 @@ def _check_data(
         for split, path in paths.items():
             expected = _hashes(some, "data_sha256", split)
             findings.check("data files", _compare(str(path), sha256_file(path), expected))
-        found = sha256_file(paths["validation"])
-        fitting = {
-            path: record
-            for path, record in some.items()
-            if record["run"]["data_sha256"]["validation"] == found
-        }
+        fitting = _hashes(some, "data_sha256", "validation").get(sha256_file(paths["validation"]))
         if fitting:
-            _check_scores(findings, fitting, spec, source)
+            _check_scores(findings, {path: some[path] for path in fitting}, spec, source)
 
 
 def _check_scores(
@@ -113,22 +107,24 @@ def _check_scores(
     """Score the predictions of records against the labels again."""
     labels = np.array(source.read(spec, spec.validation_split).labels)
     for path, record in records.items():
-        result = record["result"]
-        own = compute(
-            spec.metrics, result["predictions"], labels, num_labels=len(spec.labels) or None
-        )
-        tolerance = ROUNDED if spec.regression else 1e-9
-        findings.check(
-            "scores from labels",
-            [
-                f"records/{path}: result.scores.{name}: found {result['scores'].get(name)!r}, "
-                f"expected {value!r}, from its predictions and the labels of {spec.name}"
+        where = f"records/{path}: result"
+        predictions, scores = record["result"]["predictions"], record["result"]["scores"]
+        if len(predictions) != len(labels):
+            lines = [
+                f"{where}.predictions: found {len(predictions)}, expected one for each of the "
+                f"{len(labels)} rows of {spec.name}"
+            ]
+        else:
+            classes = len(spec.labels) or None
+            own = compute(spec.metrics, predictions, labels, num_labels=classes)
+            tolerance = ROUNDED if spec.regression else TOLERANCE
+            lines = [
+                f"{where}.scores.{name}: found {scores.get(name)!r}, expected {value!r}, from its "
+                f"predictions and the labels of {spec.name}"
                 for name, value in own.items()
-                if not math.isclose(
-                    result["scores"].get(name, math.inf), value, rel_tol=0, abs_tol=tolerance
-                )
-            ],
-        )
+                if not abs(scores.get(name, math.inf) - value) <= tolerance
+            ]
+        findings.check("scores from labels", lines)
 
 
 def _check_prepared(findings: Findings, records: Records, folder: Path) -> None:
