@@ -24,7 +24,7 @@ NOT_FOR_TRAINING = (
     "datasets evaluate jsonschema matplotlib pandas seaborn sentence_transformers snakemake".split()
 )
 VERBS = "plan stage cells data bank train cohort profiles ledger examples summary".split()
-VERBS += ["claims", "figures", "tables", "papers", "report", "config"]
+VERBS += ["claims", "figures", "tables", "papers", "report", "verify", "config"]
 
 CONFIG = """
 tier: test

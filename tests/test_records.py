@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factory import make_record, make_tier
+from factory import make_cohort_record, make_people, make_record, make_tier
 
 from xpeft.errors import RecordError
 from xpeft.records import (
@@ -59,6 +59,11 @@ def test_a_written_record_reads_back(tmp_path: Path, task: str, arm: str) -> Non
         ("result.score", float("nan"), "result.score: found nan, expected a finite number"),
         ("result.score", 0.1, "result.score: found 0.1, expected 0.8"),
         ("result.scores", {}, "result.scores.accuracy: missing"),
+        (
+            "result.majority.accuracy",
+            0.4,
+            "result.majority.accuracy: found 0.4, expected the score",
+        ),
         ("result.majority", {"f1": 0.1}, "result.majority.accuracy: missing"),
         ("result.predictions", [0, 1], "result.predictions: found '2 values', expected one for"),
         ("result.confusion", [[872]], "result.confusion: found '872 rows predicted as class 0'"),
@@ -80,6 +85,24 @@ def test_a_wrong_field_is_named_with_its_file(
         write_record(path, changed(field, value))
     assert str(error.value).startswith(f"{path}: ")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("task", ["glue/sst2", "glue/mrpc", "glue/cola"])
+def test_a_score_changed_everywhere_it_is_said_is_not_that_of_the_confusion(task: str) -> None:
+    record = make_record(task)
+    name = record["result"]["primary"]
+    record["result"]["score"] = record["result"]["scores"][name] = 0.9
+    with pytest.raises(RecordError, match=rf"x: result.scores.{name}: found 0.9, expected 0\.\d+"):
+        validate(record, "x")
+
+
+def test_a_score_of_profiles_is_the_mean_of_their_accuracies() -> None:
+    record = make_cohort_record(make_people("huffpost"))
+    validate(record, "x")
+    result = record["result"]
+    result["score"] = result["scores"]["profile_accuracy"] = 0.9
+    with pytest.raises(RecordError, match=r"profile_accuracy: found 0.9, expected 0\.\d+, from"):
+        validate(record, "x")
 
 
 def test_fields_that_may_be_absent_or_new() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -154,6 +155,18 @@ def test_the_quick_tier_resolves(tmp_path: Path) -> None:
         "ledger": 1,
         **AGGREGATION,
     }
+
+
+def test_make_figures_trains_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    make_tier(tmp_path / "results/small", tasks=("glue/sst2",))
+    shown = subprocess.run(
+        ["make", "--dry-run", "figures"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    _, _, command = shown.stdout.replace("\\\n", " ").partition("snakemake --cores all ")
+    argv = shlex.split(command.splitlines()[0])
+    done = dict.fromkeys(("summary", "ledger", "claims", "figures", "tables"), 1)
+    assert planned(tmp_path, *argv) == done
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 A verb parses its arguments and calls one function of the library. Heavy imports stand inside the
 verbs, so that `xpeft --help` is instant and training needs nothing of the report.
 
-Exit status: 0 done; 2 an error that the user can act on, told on one line; 130 interrupted;
-143 ended by SIGTERM. A traceback is a bug.
+Exit status: 0 done; 1 `verify` found a difference; 2 an error that the user can act on, told on
+one line; 130 interrupted; 143 ended by SIGTERM. A traceback is a bug.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Args = argparse.Namespace
 Run = Callable[[Args], int | None]
 Verbs = Any  # argparse's type for a group of subparsers is private
 
-INTERRUPTED, TERMINATED, ERROR = 130, 143, 2
+INTERRUPTED, TERMINATED, ERROR, DIFFERS = 130, 143, 2, 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         _add_tables,
         _add_papers,
         _add_report,
+        _add_verify,
         _add_config,
     ):
         add(verbs)
@@ -858,6 +859,48 @@ def _report(args: Args) -> None:
     print(f"the report: {args.out}")
 
 
+def _add_verify(verbs: Verbs) -> None:
+    verb = add_verb(
+        verbs,
+        "verify",
+        "Check committed records, and all that follows from them, against what is expected.",
+        _verify,
+        "xpeft verify config/small.yaml --data data\nxpeft verify config/small.yaml --update",
+    )
+    verb.add_argument("config", type=Path, metavar="FILE", help="config of the tier, a YAML file")
+    add_file(
+        verb,
+        "--folder",
+        "folder of the tier (default: what the config says, as in results/small)",
+        metavar="DIR",
+    )
+    add_file(
+        verb, "--data", "data folder, hashed where it is there (default: the config's)",
+        metavar="DIR",
+    )  # fmt: skip
+    verb.add_argument(
+        "--update",
+        action="store_true",
+        help="write expected.json from the records as they are, instead of checking",
+    )
+
+
+def _verify(args: Args) -> int:
+    from xpeft.config import read_yaml
+    from xpeft.verify.checks import verify
+    from xpeft.verify.expected import update_expected
+    from xpeft.workflow import Plan
+
+    plan = Plan.make(read_yaml(args.config), str(args.config))
+    folder = args.folder or Path(plan.root)
+    if args.update:
+        print(update_expected(folder, plan.config["ledger"]))
+        return 0
+    findings = verify(plan, folder, args.data or Path(plan.config["data"]["path"] or "data"))
+    print(findings.text())
+    return DIFFERS if findings.differs else 0
+
+
 # --------------------------------------------------------------------------------- config
 
 
@@ -922,8 +965,8 @@ def cli_documentation() -> str:
         "<!-- Written by `xpeft config docs` from xpeft/cli.py. -->",
         "",
         "Every step of the workflow is a verb, and runs without Snakemake too. Exit status: 0",
-        "done; 2 an error that you can act on, told on one line; 130 interrupted; 143 ended by",
-        "SIGTERM.",
+        "done; 1 `verify` found a difference; 2 an error that you can act on, told on one line;",
+        "130 interrupted; 143 ended by SIGTERM.",
         "",
     ]
     for name, verb in _subparsers(parser()):

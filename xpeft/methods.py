@@ -34,6 +34,7 @@ from xpeft.hashing import derive_key, uniform
 from xpeft.job import OWN_WEIGHTS, PEER_METHODS, BankSpec, MethodSpec
 from xpeft.layers import BlockAdapters
 from xpeft.masks import aggregate_scale, hard_mask, soft_mask, top_k
+from xpeft.shapes import EncoderShape
 
 Parameters = Mapping[str, Tensor]
 
@@ -387,9 +388,13 @@ def make_method(encoder: Encoder, spec: MethodSpec, bank: Bank | None = None) ->
 
 
 def make_bank(
-    encoder: Encoder, spec: BankSpec, folder: str | os.PathLike[str] | None = None
+    encoder: Encoder | EncoderShape,
+    spec: BankSpec,
+    folder: str | os.PathLike[str] | None = None,
 ) -> Bank:
     """The random bank of a spec, or the stored one at its path, or else in `folder`.
+
+    Of the encoder only its blocks and width count.
 
     Raises:
         ConfigError: a stored bank without a place.

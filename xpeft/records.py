@@ -7,8 +7,9 @@
 
 The classes below are the schema: they document the fields, type-check the code that uses them,
 and `validate` walks them at run time. Beyond types it checks that a record agrees with itself
-(totals are sums, the confusion matrix counts the rows), so that a damaged or hand-edited record
-is found before a number of it is shown. Readable without anything but the standard library.
+(totals are sums, the confusion matrix counts the rows and gives the scores), so that a damaged or
+hand-edited record is found before a number of it is shown. Importable without anything but the
+standard library; the check of scores needs numpy.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ SCHEMA = 1
 
 PARTS = ("masks", "norm", "head", "adapter", "gain", "encoder")
 """What a profile may store; `parameters` and `bytes` count each, and their total."""
+
+_TOLERANCE = 1e-9
+"""Relative and absolute; of scores that are computed again, by other sums in another order."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*")
 
@@ -325,6 +329,7 @@ def _check_result(result: Result, where: str) -> None:
     confusion = result["confusion"]
     if confusion is not None:
         _check_confusion(confusion, result, where)
+        _check_scores(confusion, result, where)
         if result["constant"] != (len(set(result["predictions"])) == 1):
             raise _wrong(where, "result.constant", result["constant"], "what predictions say")
     if "profiles" in result:
@@ -353,6 +358,14 @@ def _check_profiles(profiles: Profiles, result: Result, where: str) -> None:
         raise _wrong(
             where, "result.profiles.test", f"{sum(profiles['test'])} rows", "all validation rows"
         )
+    shares = [c / t for c, t in zip(profiles["correct"], profiles["test"], strict=True) if t]
+    found_mean = result["scores"].get("profile_accuracy")
+    if found_mean is not None and shares:
+        mean = math.fsum(shares) / len(shares)
+        if not _close(found_mean, mean):
+            raise _wrong(
+                where, "result.scores.profile_accuracy", found_mean, f"{mean!r}, from the profiles"
+            )
 
 
 def _check_confusion(confusion: list[list[int]], result: Result, where: str) -> None:
@@ -372,6 +385,37 @@ def _check_confusion(confusion: list[list[int]], result: Result, where: str) -> 
     counted = sum(map(sum, confusion))
     if counted != result["rows"]["validation"]:
         raise _wrong(where, "result.confusion", f"{counted} rows", "all validation rows")
+
+
+def _check_scores(confusion: list[list[int]], result: Result, where: str) -> None:
+    """Scores and majority are what the confusion matrix gives, as far as it gives them."""
+    from xpeft.stats import from_confusion
+
+    own = from_confusion(confusion)
+    for name, found in result["scores"].items():
+        if name in own and not _close(found, own[name]):
+            raise _wrong(
+                where,
+                f"result.scores.{name}",
+                found,
+                f"{own[name]!r}, from the confusion matrix",
+            )
+    if "profiles" in result:  # whose usual label is not the same for all
+        return
+    classes = range(len(confusion))
+    always = [
+        from_confusion([[sum(row) if code == one else 0 for code in classes] for row in confusion])
+        for one in classes
+    ]
+    for name, found in result["majority"].items():
+        if name in own and not any(_close(found, scores[name]) for scores in always):
+            raise _wrong(
+                where, f"result.majority.{name}", found, "the score of always saying one class"
+            )
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
 
 
 def _wrong(where: str, field: str, found: Any, expected: str) -> RecordError:

@@ -96,6 +96,17 @@ def over_examples(
     return float(low), float(high)
 
 
+def from_confusion(confusion: Sequence[Sequence[int]]) -> dict[str, float]:
+    """The scores that a confusion matrix gives by itself: accuracy, f1, macro_f1, matthews.
+
+    Args:
+        confusion: [true][predicted] counts; f1, of class 1, is there for two classes alone.
+    """
+    counts = np.asarray(confusion, dtype=np.float64)[None]
+    names = [name for name in _FROM_CONFUSION if name != "f1" or counts.shape[1] == 2]
+    return {name: float(_FROM_CONFUSION[name](counts)[0]) for name in names}
+
+
 @dataclass(frozen=True)
 class Difference:
     """Mean difference left - right over tasks and seeds that both have.

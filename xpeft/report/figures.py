@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,30 +92,44 @@ def write_figures(
         claims: `<tier>/claims.json`; only their margin is used.
         out_dir: folder; made if it is absent.
     """
-    data = read_summary(summary)
-    account = None if ledger is None else read_json(ledger)
-    margin = _margin(None if claims is None else read_json(claims))
-    arms = on_tasks(main_grid(data["arms"]))
-    profiles = on_cohorts(data["arms"])
+    figures = make_figures(
+        read_summary(summary),
+        None if ledger is None else read_json(ledger),
+        None if claims is None else read_json(claims),
+    )
+    for name, figure in figures:
+        for form in ("svg", "pdf", "png"):
+            write_bytes(Path(out_dir, f"{name}.{form}"), render(figure, form))
+
+
+def make_figures(
+    summary: Json, ledger: Json | None, claims: Json | None
+) -> Iterator[tuple[str, Figure]]:
+    """All figures of a tier with their names, in the order of FIGURES, each drawn when it is due.
+
+    Args:
+        summary, ledger, claims: what `write_figures` reads.
+    """
+    margin, pairs = _margin(claims), summary.get("pairs", ())
+    arms = on_tasks(main_grid(summary["arms"]))
+    profiles = on_cohorts(summary["arms"])
     wide, across = (min(3, max(1, len(task_names(found)))) for found in (arms, profiles))
     makers: dict[str, Callable[[], Figure]] = {
         "method": method_figure,
-        "waterfall": lambda: waterfall_figure(account),
+        "waterfall": lambda: waterfall_figure(ledger),
         "scores": lambda: scores_figure(arms, columns=wide),
         "gaps": lambda: gaps_figure(arms, margin),
         "performance": lambda: performance_figure(arms),
         "bytes": lambda: bytes_figure(arms),
-        "learning": lambda: learning_figure(arms, data["records"], columns=wide),
+        "learning": lambda: learning_figure(arms, summary["records"], columns=wide),
         "gains": lambda: cohort_figures.gains_figure(profiles, columns=across),
-        "warm": lambda: cohort_figures.warm_figure(profiles, data.get("pairs", ()), columns=across),
+        "warm": lambda: cohort_figures.warm_figure(profiles, pairs, columns=across),
         "map": lambda: cohort_figures.map_figure(profiles, columns=across),
         "overlap": lambda: cohort_figures.overlap_figure(profiles, columns=across),
-        "scale": lambda: cohort_figures.scale_figure(account),
+        "scale": lambda: cohort_figures.scale_figure(ledger),
     }
     for name in FIGURES:
-        figure = makers[name]()
-        for form in ("svg", "pdf", "png"):
-            write_bytes(Path(out_dir, f"{name}.{form}"), render(figure, form))
+        yield name, makers[name]()
 
 
 def _margin(claims: Json | None) -> float:

@@ -1,0 +1,88 @@
+"""Verify a tier: its files, each record by itself, and all that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xpeft.errors import RecordError
+from xpeft.records import Record, read_record, record_path
+from xpeft.verify.expected import DERIVED, derive, file_hashes, read_expected
+from xpeft.verify.findings import Findings
+from xpeft.verify.inputs import check_inputs
+from xpeft.verify.values import differences
+from xpeft.workflow import Plan
+
+Json = dict[str, Any]
+
+
+def verify(plan: Plan, folder: Path, data: Path) -> Findings:
+    """Check a tier against what is expected of it.
+
+    What follows from the records needs all of them: one that is not valid leaves it unchecked.
+
+    Args:
+        plan: of the config that the records are of.
+        folder: of the tier, with `expected.json`.
+        data: the data folder; hashed where it is there.
+
+    Raises:
+        XpeftError: there is no readable `expected.json`.
+    """
+    expected, findings = read_expected(folder), Findings()
+    _check_files(findings, file_hashes(folder), expected["files"])
+    records = _check_records(findings, folder)
+    try:
+        found = derive(folder, plan.config["ledger"])
+    except RecordError as error:
+        if str(error) not in findings.differs:
+            findings.differs.append(str(error))
+        findings.not_checked.append(f"{', '.join(DERIVED)}: no summary can be made")
+    else:
+        _check_derived(findings, found, expected)
+    check_inputs(findings, records, plan, folder, data)
+    return findings
+
+
+def _check_files(findings: Findings, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    for path in sorted(found.keys() | expected.keys()):
+        if path not in found:
+            lines = [f"{path}: found no such file, expected one of sha256 {expected[path]}"]
+        elif path not in expected:
+            lines = [
+                f"{path}: found a file that is not expected; if it was committed on purpose, "
+                "run xpeft verify --update"
+            ]
+        elif found[path] != expected[path]:
+            lines = [f"{path}: found sha256 {found[path]}, expected {expected[path]}"]
+        else:
+            lines = []
+        findings.check("files", lines)
+
+
+def _check_records(findings: Findings, folder: Path) -> dict[str, Record]:
+    """Each record by itself; returns those that are valid."""
+    root, records = folder / "records", {}
+    for path in sorted(root.rglob("*.json")):
+        name = path.relative_to(root).as_posix()
+        try:
+            record = read_record(path)
+            if record_path(record["cell"]) != name:
+                raise RecordError(f"{path}: found the cell of {record_path(record['cell'])}")
+        except RecordError as error:
+            findings.check("records", [str(error)])
+        else:
+            findings.check("records")
+            records[name] = record
+    return records
+
+
+def _check_derived(findings: Findings, found: Json, expected: Json) -> None:
+    if found["tier"] != expected["tier"]:
+        findings.differs.append(f"tier: found {found['tier']}, expected {expected['tier']}")
+    for kind in DERIVED:
+        for name in sorted(found[kind].keys() | expected[kind].keys()):
+            left = {name: found[kind][name]} if name in found[kind] else {}
+            right = {name: expected[kind][name]} if name in expected[kind] else {}
+            findings.check(kind, differences({kind: left}, {kind: right}))
