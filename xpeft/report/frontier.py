@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from xpeft import stats
 from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, short_bytes, styled, ticks
 from xpeft.report.labels import Label, place_labels
-from xpeft.report.summary import Arm, scores_by_seed, task_name
+from xpeft.report.summary import Arm, learned, scores_by_seed, task_name
 from xpeft.report.words import short_title
 
 YARD = "single_adapter"
@@ -25,7 +25,7 @@ YARD = "single_adapter"
 
 @dataclass(frozen=True)
 class Point:
-    """An arm, over the tasks that all shown arms have.
+    """An arm, over the tasks on which the adapter learned, which all shown arms have.
 
     Attributes:
         arm: one of its entries, for its names and marks.
@@ -45,8 +45,10 @@ class Point:
 def make_points(arms: Sequence[Arm]) -> tuple[list[Point], int]:
     """The points, and the number of tasks; none where there is no adapter to compare with."""
     groups: dict[str, list[Arm]] = {}
+    tasks, _ = learned(arms)
     for arm in arms:
-        groups.setdefault(arm["arm"], []).append(arm)
+        if task_name(arm) in tasks:
+            groups.setdefault(arm["arm"], []).append(arm)
     yard = next((group for group in groups.values() if group[0]["method"] == YARD), None)
     if yard is None:
         return [], 0

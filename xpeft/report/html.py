@@ -437,7 +437,6 @@ def _arm_row(arm: Arm, names: Names) -> Json:
         ],
         "adapter": _difference(adapter) if adapter else None,
         "adapter_examples": _over_examples(arm),
-        "examples": _examples(arm),
         "bytes": byte_count(arm["bytes"]["total"]),
         "bare": byte_count(bare),
         "check": _check(arm),
@@ -458,14 +457,6 @@ def _over_examples(arm: Arm) -> str:
     if not found:
         return "\N{EN DASH}"
     return f"{signed(100 * found['low'])} to {signed(100 * found['high'])}"
-
-
-def _examples(arm: Arm) -> str:
-    """Typical half width of the bootstrap interval of one model, in points."""
-    if arm["over_examples"] is None:
-        return "\N{EN DASH}"
-    halves = [(high - low) / 2 for low, high in arm["over_examples"]]
-    return f"\N{PLUS-MINUS SIGN}{100 * sum(halves) / len(halves):.1f}"
 
 
 def _check(arm: Arm) -> Json:

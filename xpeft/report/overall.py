@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from xpeft import stats
 from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, styled, ticks
-from xpeft.report.summary import Arm, task_name
+from xpeft.report.summary import Arm, learned, task_name
 from xpeft.report.words import arm_title
 
 Json = dict[str, Any]
@@ -35,36 +35,32 @@ def make_overall(arms: Sequence[Arm]) -> Json:
         and `arms`: for each arm its name, title, gaps by task in points, mean over tasks, and iqm
         (value, low, high; None with one seed everywhere).
     """
-    adapters = {task_name(arm): arm for arm in arms if arm["method"] == "single_adapter"}
-    learned = {
-        task: adapter
-        for task, adapter in adapters.items()
-        if adapter["over_seeds"]["mean"] > adapter["majority"]
+    tasks, left_out = learned(arms)
+    yard = {
+        task_name(arm): arm["over_seeds"]["mean"]
+        for arm in arms
+        if arm["method"] == "single_adapter" and task_name(arm) in tasks
     }
     found = []
     for name in dict.fromkeys(arm["arm"] for arm in arms):
         own = {task_name(arm): arm for arm in arms if arm["arm"] == name}
-        if not learned or not set(learned) <= set(own):
+        if not tasks or not set(tasks) <= set(own):
             continue
         gaps = {
-            task: [100 * (value - adapter["over_seeds"]["mean"]) for value in own[task]["scores"]]
-            for task, adapter in learned.items()
+            task: [100 * (value - mean) for value in own[task]["scores"]]
+            for task, mean in yard.items()
         }
         middle = stats.iqm(gaps)
         found.append(
             {
                 "arm": name,
-                "title": arm_title(own[next(iter(learned))]),
+                "title": arm_title(own[tasks[0]]),
                 "gaps": gaps,
                 "mean": float(np.mean([np.mean(values) for values in gaps.values()])),
                 "iqm": None if middle is None else vars(middle),
             }
         )
-    return {
-        "tasks": list(learned),
-        "left_out": [task for task in adapters if task not in learned],
-        "arms": found,
-    }
+    return {"tasks": tasks, "left_out": left_out, "arms": found}
 
 
 def profile_curves(overall: Json) -> tuple[list[float], dict[str, list[stats.Interval]]]:

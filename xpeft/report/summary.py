@@ -167,6 +167,20 @@ def on_cohorts(arms: Iterable[Arm]) -> list[Arm]:
     return [arm for arm in arms if arm["profiles"]]
 
 
+def learned(arms: Iterable[Arm]) -> tuple[list[str], list[str]]:
+    """The tasks on which a single adapter is above the majority class, and those where it is not.
+
+    Means over tasks are taken over the first: where the yardstick has learned nothing, a distance
+    from it says nothing.
+    """
+    adapters = [arm for arm in arms if arm["method"] == "single_adapter" and not arm["variant"]]
+    above = [arm["over_seeds"]["mean"] > arm["majority"] for arm in adapters]
+    return (
+        [task_name(arm) for arm, fits in zip(adapters, above, strict=True) if fits],
+        [task_name(arm) for arm, fits in zip(adapters, above, strict=True) if not fits],
+    )
+
+
 def scores_by_seed(arm: Arm) -> dict[int, float]:
     """Primary score of each seed."""
     return dict(zip(arm["seeds"], arm["scores"], strict=True))
