@@ -15,6 +15,14 @@ TASK_TITLES = {
     "glue/qnli": "QNLI",
     "glue/rte": "RTE",
     "glue/wnli": "WNLI",
+    "superglue/boolq": "BoolQ",
+    "superglue/cb": "CB",
+    "superglue/copa": "COPA",
+    "superglue/multirc": "MultiRC",
+    "superglue/record": "ReCoRD",
+    "superglue/rte": "RTE (SuperGLUE)",
+    "superglue/wic": "WiC",
+    "superglue/wsc": "WSC",
     "embedded/sentiment": "sentiment",
     "embedded/entailment": "entailment",
     "profiles/md_agreement": "MD-Agreement",
@@ -33,6 +41,10 @@ METRIC_TITLES = {
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "f1a": "F1 over all answers (F1a)",
+    "exact_match": "exact match of questions",
+    "answer_f1": "F1 of the chosen answer",
+    "answer_match": "exact match of the chosen answer",
 }
 
 TIER_TITLES = {
