@@ -26,7 +26,7 @@ from xpeft.data.specs import TASKS, get_task
 from xpeft.errors import ConfigError, DataError
 from xpeft.hashing import mix64
 from xpeft.io import sha256_bytes, sha256_file
-from xpeft.metrics import METRICS
+from xpeft.metrics import KNOWN
 
 SST2 = get_task("glue", "sst2")
 STSB = get_task("glue", "stsb")
@@ -61,35 +61,44 @@ def prepare_sst2(root: Path, train: Rows, validation: Rows, **options: Any) -> P
 # ---------------------------------------------------------------------------------- specs
 
 
-def test_all_nine_glue_tasks_and_the_embedded_ones_are_declared() -> None:
+def test_all_tasks_of_both_suites_and_the_embedded_ones_are_declared() -> None:
     by_suite: dict[str, set[str]] = {}
     for (suite, task), spec in TASKS.items():
         assert (spec.suite, spec.task) == (suite, task)
         by_suite.setdefault(suite, set()).add(task)
     assert by_suite["glue"] == set("cola sst2 mrpc qqp stsb mnli qnli rte wnli".split())
+    assert by_suite["superglue"] == set("boolq cb copa multirc record rte wic wsc".split())
     assert by_suite["embedded"] == {"sentiment", "entailment"}
 
 
 @pytest.mark.parametrize("spec", TASKS.values(), ids=lambda spec: spec.name)
 def test_specs_are_complete(spec: Any) -> None:
-    assert spec.metrics and set(spec.metrics) <= set(METRICS)
+    assert spec.metrics and set(spec.metrics) <= set(KNOWN)
     assert spec.licence and spec.note
     assert spec.regression == (spec.label_range is not None)
     if spec.suite == "glue":
-        assert spec.hub_id == "nyu-mll/glue" and spec.hub_config == spec.task
-        assert re.fullmatch(r"[0-9a-f]{40}", spec.revision)
-    else:
+        assert spec.hub_id == "nyu-mll/glue"
+    if spec.suite == "embedded":
         assert spec.hub_id is None
+    else:
+        assert spec.hub_config == spec.task
+        assert re.fullmatch(r"[0-9a-f]{40}", spec.revision)
 
 
 def test_primary_metrics_are_the_official_ones() -> None:
-    primary = {spec.task: spec.metrics[0] for spec in TASKS.values() if spec.suite == "glue"}
-    other = {"cola": "matthews", "mrpc": "f1", "qqp": "f1", "stsb": "pearson"}
-    assert primary == dict.fromkeys(primary, "accuracy") | other
+    primary = {name: spec.metrics[0] for name, spec in TASKS.items() if name[0] != "embedded"}
+    glue = {"cola": "matthews", "mrpc": "f1", "qqp": "f1", "stsb": "pearson"}
+    superglue = {"cb": "macro_f1", "multirc": "f1a", "record": "answer_f1"}
+    assert primary == (
+        dict.fromkeys(primary, "accuracy")
+        | {("glue", task): metric for task, metric in glue.items()}
+        | {("superglue", task): metric for task, metric in superglue.items()}
+    )
 
 
 @pytest.mark.parametrize(
-    ("suite", "task", "known"), [("glue", "sst3", "sst2"), ("blue", "sst2", "embedded, glue")]
+    ("suite", "task", "known"),
+    [("glue", "sst3", "sst2"), ("blue", "sst2", "embedded, glue, superglue")],
 )
 def test_unknown_task_names_the_known_ones(suite: str, task: str, known: str) -> None:
     with pytest.raises(DataError, match=rf"{suite}/{task}: unknown .*{known}"):

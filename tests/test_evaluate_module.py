@@ -49,6 +49,10 @@ def test_equals_the_plain_functions_for_every_task(tmp_path: Path) -> None:
         else:
             values = rng.integers(0, len(spec.labels), size=(2, 40)).tolist()
         cases[spec.name] = {"predictions": values[0], "references": values[1]}
+        if spec.answers is not None:
+            cases[spec.name]["questions"] = rng.integers(0, 9, size=40).tolist()
+        if "answer_f1" in spec.metrics:
+            cases[spec.name]["credit"] = rng.uniform(size=40).tolist()
     environment = {
         **os.environ,
         "HF_HOME": str(tmp_path),
@@ -73,5 +77,7 @@ def test_equals_the_plain_functions_for_every_task(tmp_path: Path) -> None:
             case["predictions"],
             case["references"],
             num_labels=len(spec.labels) or None,
+            questions=case.get("questions"),
+            credit=case.get("credit"),
         )
         assert scores[spec.name] == expected, spec.name

@@ -138,3 +138,24 @@ def test_equal_methods_differ_on_no_draw() -> None:
     arms: Any = {"single_adapter": records, "head_only": head}
     for pair in compare_task("glue/sst2", arms, labels)["pairs"]:
         assert (pair["mean"], pair["low"], pair["high"]) == (0, 0, 0)
+
+
+def test_questions_are_drawn_whole() -> None:
+    rng = np.random.default_rng(5)
+    arms: Any = {}
+    for arm, share in (("single_adapter", 0.9), ("head_only", 0.6)):
+        record = make_record("glue/sst2", arm)
+        above = (rng.random(100) < share).astype(float)
+        record["result"]["questions"] = {"above": above.tolist(), "below": [1.0] * 100}
+        arms[arm] = [record]
+    found = compare_task("glue/sst2", arms, np.zeros(872, dtype=int))
+    assert found["units"] == 100
+    pair = next(pair for pair in found["pairs"] if pair["left"] == "single_adapter")
+    sums = [np.array(arms[arm][0]["result"]["questions"]["above"]) for arm in arms]
+    gap = sums[0] - sums[1]
+    assert pair["mean"] == pytest.approx(gap.mean())
+    half = 1.96 * gap.std() / 10
+    assert (pair["low"], pair["high"]) == pytest.approx(
+        (gap.mean() - half, gap.mean() + half), abs=0.02
+    )
+    assert pair["mcnemar"] == []

@@ -45,6 +45,42 @@ dataset_info:
 ---
 """
 
+FORMS_CARD = """---
+configs:
+- config_name: copa
+  data_files:
+  - split: train
+    path: copa/train-*
+  - split: validation
+    path: copa/validation-*
+- config_name: multirc
+  data_files:
+  - split: train
+    path: multirc/train-*
+  - split: validation
+    path: multirc/validation-*
+dataset_info:
+- config_name: copa
+  features:
+  - name: premise
+    dtype: string
+  - name: choice1
+    dtype: string
+  - name: choice2
+    dtype: string
+  - name: question
+    dtype: string
+  - name: idx
+    dtype: int32
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': choice1
+          '1': choice2
+---
+"""
+
 PREPARE = """
 import dataclasses, json, sys
 from xpeft.data.prepare import prepare
@@ -54,7 +90,8 @@ from xpeft.errors import DataError
 
 messages = {}
 for out, changes in json.load(sys.stdin).items():
-    spec = dataclasses.replace(get_task("glue", "rte"), **changes)
+    task = changes.pop("of", "glue/rte")
+    spec = dataclasses.replace(get_task(*task.split("/")), **changes)
     try:
         prepare(spec, make_source("hub"), out)
     except DataError as error:
@@ -187,6 +224,43 @@ def test_data_is_read_from_the_pinned_commit_and_then_from_the_cache(tmp_path: P
     for file in ("train.parquet", "validation.parquet", "meta.json"):
         first, second = tmp_path / "out" / "good" / file, tmp_path / "again" / file
         assert first.read_bytes() == second.read_bytes()
+
+
+def test_rows_that_hold_several_are_unfolded(tmp_path: Path) -> None:
+    def copa(word: str) -> bytes:
+        texts = {"premise": word, "choice1": "a", "choice2": "b", "question": "cause"}
+        return parquet([{**texts, "idx": i, "label": i} for i in (0, 1)])
+
+    def multirc(word: str) -> bytes:
+        rows = []
+        for question, answer in ((0, 0), (0, 1), (1, 2)):
+            idx = {"paragraph": 4, "question": question, "answer": answer}
+            texts = {"paragraph": word, "question": f"q{question}", "answer": f"a{answer}"}
+            rows.append({**texts, "idx": idx, "label": answer % 2})
+        return parquet(rows)
+
+    files = {"README.md": FORMS_CARD.encode()}
+    for task, make in (("copa", copa), ("multirc", multirc)):
+        for split in ("train", "validation"):
+            files[f"{task}/{split}-00000-of-00001.parquet"] = make(split)
+    with HubServer() as hub:
+        commit = hub.add("datasets", "aps/super_glue", files)
+        jobs = {
+            str(tmp_path / task): {"of": f"superglue/{task}", "revision": commit}
+            for task in ("copa", "multirc")
+        }
+        answer = run(PREPARE, tmp_path / "home", hub, stdin=json.dumps(jobs))
+    assert json.loads(answer) == {}
+    choices = load_prepared(tmp_path / "copa").validation
+    assert choices.pairs == ["a", "b", "a", "b"]
+    assert choices.labels.tolist() == [1, 0, 0, 1]
+    assert choices.questions is not None and choices.questions.tolist() == [0, 0, 1, 1]
+    answers = load_prepared(tmp_path / "multirc")
+    assert answers.train.texts == ["train"] * 3
+    assert answers.train.pairs == ["q0 a0", "q0 a1", "q1 a2"]
+    assert answers.train.questions is not None
+    assert answers.train.questions.tolist() == [0, 0, 1]
+    assert answers.meta.source == f"hub aps/super_glue@{commit} (multirc)"
 
 
 def test_an_unreachable_hub_is_a_data_error(tmp_path: Path) -> None:

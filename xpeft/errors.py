@@ -40,3 +40,11 @@ class RecordError(XpeftError):
 
 class StoreError(XpeftError):
     """A profile store is missing, damaged or locked, or does not fit what it is used with."""
+
+
+def show(value: object) -> str:
+    """A value of the user's data as a message shows it, short."""
+    if value is None:
+        return "nothing (null)"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

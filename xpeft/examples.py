@@ -4,17 +4,19 @@ Records hold predictions and no labels, so this step needs the prepared data bes
 arm and each yardstick of its task it compares the models of the same seeds, example by example:
 
     bootstrap   validation rows are drawn again, the same rows for both methods and for all seeds;
-                the interval is that of the difference of the primary scores, mean over seeds
+                the interval is that of the difference of the primary scores, mean over seeds.
+                Where rows are answers of questions, whole questions are drawn.
     McNemar     exact test, seed by seed, of the rows that one of the two gets right and the other
-                does not (Dietterich, Neural Computation 1998); for classes only
+                does not (Dietterich, Neural Computation 1998); for classes whose rows stand alone
 
 It says nothing about other seeds: the trained models are taken as they are.
 
 The file:
 
     schema, tier
-    tasks    one entry a task: task, metric, rows, and `pairs`: left, right (arms),
-             seeds, mean, low, high (fractions) and `mcnemar` (seed, left_only, right_only, p_value)
+    tasks    one entry a task: task, metric, units (number of rows or questions), and `pairs`: left,
+             right (arms), seeds, mean, low, high (fractions) and `mcnemar` (seed, left_only,
+             right_only, p_value)
     absent   tasks whose prepared data are not there
 """
 
@@ -33,7 +35,7 @@ from xpeft.data.prepared import load_prepared
 from xpeft.errors import DataError
 from xpeft.hashing import derive_key
 from xpeft.io import read_json, write_json
-from xpeft.records import Record, cell_paths, read_records
+from xpeft.records import Record, Result, cell_paths, read_records
 
 SCHEMA = 1
 
@@ -97,47 +99,55 @@ def compare_task(task: str, arms: Mapping[str, list[Record]], labels: Array) -> 
         labels: [R] of the validation rows.
     """
     first = next(iter(arms.values()))[0]["result"]
-    metric, classes = first["primary"], len(first["confusion"] or ())
-    weights = draw_rows(len(labels), DRAWS, derive_key("examples", task))
-    predictions = {name: _predictions(records) for name, records in arms.items()}
+    units = len(first["questions"]["above"]) if "questions" in first else len(labels)
+    weights = draw_rows(units, DRAWS, derive_key("examples", task))
     scores = {
-        name: {
-            seed: (
-                score_draws(found, labels, np.ones((1, len(labels))), metric, classes)[0],
-                score_draws(found, labels, weights, metric, classes),
-            )
-            for seed, found in seeds.items()
-        }
-        for name, seeds in predictions.items()
+        name: {record["cell"]["seed"]: _scores(record["result"], labels, weights) for record in own}
+        for name, own in arms.items()
     }
+    predictions = {name: _predictions(records) for name, records in arms.items()}
+    alone = first["confusion"] is not None and "questions" not in first
     pairs = []
     for left, right in _pairs(arms):
         seeds = sorted(set(scores[left]) & set(scores[right]))
         if not seeds:
             continue
-        mean = np.mean([scores[left][s][0] - scores[right][s][0] for s in seeds])
-        drawn = np.mean([scores[left][s][1] - scores[right][s][1] for s in seeds], axis=0)
-        low, high = np.quantile(drawn, [0.5 - stats.LEVEL / 2, 0.5 + stats.LEVEL / 2])
+        gaps = np.mean([scores[left][seed] - scores[right][seed] for seed in seeds], axis=0)
+        low, high = np.quantile(gaps[1:], [0.5 - stats.LEVEL / 2, 0.5 + stats.LEVEL / 2])
+        tests = [
+            {"seed": seed} | mcnemar(predictions[left][seed], predictions[right][seed], labels)
+            for seed in seeds
+            if alone
+        ]
         pairs.append(
             {
                 "left": left,
                 "right": right,
                 "seeds": seeds,
-                "mean": float(mean),
+                "mean": float(gaps[0]),
                 "low": float(low),
                 "high": float(high),
-                "mcnemar": [
-                    {"seed": s} | mcnemar(predictions[left][s], predictions[right][s], labels)
-                    for s in seeds
-                    if classes
-                ],
+                "mcnemar": tests,
             }
         )
-    return {"task": task, "metric": metric, "rows": len(labels), "pairs": pairs}
+    return {"task": task, "metric": first["primary"], "units": units, "pairs": pairs}
+
+
+def _scores(result: Result, labels: Array, weights: Array) -> Array:
+    """The score of a model on all its validation rows, and then on each draw: [1 + draws]."""
+    whole = np.concatenate([np.ones((1, weights.shape[1])), weights])
+    if "questions" in result:
+        questions = result["questions"]
+        above, below = (np.array(values) for values in (questions["above"], questions["below"]))
+        total = whole @ below
+        found: Array = np.divide(whole @ above, total, out=np.zeros(len(whole)), where=total > 0)
+        return found
+    classes = len(result["confusion"] or ())
+    return score_draws(np.asarray(result["predictions"]), labels, whole, result["primary"], classes)
 
 
 def draw_rows(rows: int, draws: int, seed: int) -> Array:
-    """How often each of R rows is drawn, [draws, R]; a draw has R rows."""
+    """How often each of R rows (or questions) is drawn, [draws, R]; a draw has R of them."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(rows, np.full(rows, 1 / rows), size=draws).astype(np.float64)
 

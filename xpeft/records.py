@@ -102,6 +102,16 @@ class Profiles(TypedDict):
     masks: NotRequired[list[str]]  # bit sets of hard masks as hexadecimal digits, one seed only
 
 
+class Questions(TypedDict):
+    """Of a task whose rows are answers of questions: the primary score, question by question.
+
+    The score is sum(above) / sum(below), see `xpeft.questions`; so questions can be drawn again.
+    """
+
+    above: list[float]
+    below: list[float]
+
+
 class Result(TypedDict):
     """What the cell measured."""
 
@@ -110,10 +120,10 @@ class Result(TypedDict):
     scores: dict[str, float]
     rows: Rows
     best: float | None  # best possible primary score where it is known
-    majority: dict[str, float]  # scores of always predicting the majority class (or the mean)
-    constant: bool  # whether all predictions are one class or one value
+    majority: dict[str, float]  # scores of the best that looks at no text: see docs/tasks.md
+    constant: bool  # whether all predictions are one class, one value, or one place of a choice
     confusion: list[list[int]] | None  # [true][predicted]; null for regression
-    predictions: list[float]  # class codes, or values rounded to 6 significant digits
+    predictions: list[float]  # class codes (of a choice, 1 is taken), or values to 6 digits
     loss: Loss
     steps: int
     parameters: Parts  # trained and stored for the profile
@@ -121,6 +131,7 @@ class Result(TypedDict):
     settings: dict[str, Any]  # epochs and rates, with what tuning chose
     state_sha256: str  # of the trained tensors
     profiles: NotRequired[Profiles]  # of a cohort
+    questions: NotRequired[Questions]  # of a task whose rows are answers
 
 
 class Identity(TypedDict):
@@ -330,10 +341,13 @@ def _check_result(result: Result, where: str) -> None:
     if confusion is not None:
         _check_confusion(confusion, result, where)
         _check_scores(confusion, result, where)
-        if result["constant"] != (len(set(result["predictions"])) == 1):
+        one_class = len(set(result["predictions"])) == 1
+        if "questions" not in result and result["constant"] != one_class:
             raise _wrong(where, "result.constant", result["constant"], "what predictions say")
     if "profiles" in result:
         _check_profiles(result["profiles"], result, where)
+    if "questions" in result:
+        _check_questions(result["questions"], result, where)
     if len(result["loss"]["step"]) != len(result["loss"]["loss"]):
         raise RecordError(f"{where}: result.loss: found lists of different lengths, expected equal")
     for name, counts in (("parameters", result["parameters"]), ("bytes", result["bytes"])):
@@ -368,6 +382,20 @@ def _check_profiles(profiles: Profiles, result: Result, where: str) -> None:
             )
 
 
+def _check_questions(questions: Questions, result: Result, where: str) -> None:
+    above, below = questions["above"], questions["below"]
+    if not 0 < len(above) == len(below) <= result["rows"]["validation"]:
+        raise _wrong(
+            where,
+            "result.questions",
+            f"{len(above)} and {len(below)} values",
+            "two lists of one value a question",
+        )
+    score = math.fsum(above) / (math.fsum(below) or 1.0)
+    if not math.isclose(score, result["score"], abs_tol=1e-9):
+        raise _wrong(where, "result.questions", score, f"sums that give {result['score']}")
+
+
 def _check_confusion(confusion: list[list[int]], result: Result, where: str) -> None:
     classes = len(confusion)
     if any(len(row) != classes for row in confusion):
@@ -400,8 +428,8 @@ def _check_scores(confusion: list[list[int]], result: Result, where: str) -> Non
                 found,
                 f"{own[name]!r}, from the confusion matrix",
             )
-    if "profiles" in result:  # whose usual label is not the same for all
-        return
+    if "profiles" in result or "questions" in result:
+        return  # the usual label is not the same for all profiles; a choice is one of its rows
     classes = range(len(confusion))
     always = [
         from_confusion([[sum(row) if code == one else 0 for code in classes] for row in confusion])

@@ -18,7 +18,8 @@ from typing import Any
 from xpeft.cells import sources_of
 from xpeft.config import Config
 from xpeft.data.cohort_specs import CohortSize, get_cohort
-from xpeft.data.specs import Size, get_task
+from xpeft.data.specs import get_task
+from xpeft.data.taskspec import Size
 from xpeft.errors import EncoderError
 from xpeft.job import ALONE, CohortJob, DonorJob, Job, PoolJob, TrainingSpec
 from xpeft.peersizes import PROMPT_TOKENS

@@ -96,6 +96,27 @@ def over_examples(
     return float(low), float(high)
 
 
+def over_questions(
+    above: Sequence[float], below: Sequence[float], *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The same where rows are answers of questions: whole questions are drawn.
+
+    Args:
+        above, below: what each question adds to the two sums whose ratio is the score.
+        draws: bootstrap samples.
+        seed: of the draws.
+
+    Returns:
+        (low, high) of the 95 % percentile interval.
+    """
+    sums = np.array([above, below], dtype=np.float64)
+    count = sums.shape[1]
+    rng = np.random.default_rng(seed)
+    drawn = np.array([sums[:, rng.integers(count, size=count)].sum(axis=1) for _ in range(draws)])
+    low, high = np.quantile(_ratio(drawn[:, 0], drawn[:, 1]), [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    return float(low), float(high)
+
+
 def from_confusion(confusion: Sequence[Sequence[int]]) -> dict[str, float]:
     """The scores that a confusion matrix gives by itself: accuracy, f1, macro_f1, matthews.
 

@@ -44,7 +44,6 @@ from xpeft.fitting import (
     row_losses,
     schedule_of,
 )
-from xpeft.hashing import sample
 from xpeft.io import read_json, write_json
 from xpeft.job import OWN_WEIGHTS, Job, TrainingSpec
 from xpeft.labels import LabelScale
@@ -52,6 +51,7 @@ from xpeft.machine import set_determinism
 from xpeft.methods import Method, init_head, make_bank, make_method
 from xpeft.metrics import compute
 from xpeft.pool import require_foreign
+from xpeft.questions import parts, places, take_best, usual_place
 from xpeft.running import Provenance, progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
 from xpeft.tuning import choose, trial_specs, with_settings
@@ -60,6 +60,9 @@ log = logging.getLogger(__name__)
 
 CURVE_POINTS = 40
 """Most points of a learning curve in a record."""
+
+ONE_CLASS = ("f1a",)
+"""Metrics that count the class 1 alone, so that another majority class would score 0."""
 
 
 def train_job(
@@ -162,7 +165,7 @@ class _Run:
         if kept.is_file() and (done := read_json(kept)).get("identity") == identity:
             write_json(path, done["tuning"])
             return dict(trials[done["tuning"]["chosen"]])
-        rows = sample(np.arange(len(self.prepared.train)), tuning.max_rows, tuning.seed)
+        rows = self.prepared.train.sample(tuning.max_rows, tuning.seed)
         subset = self.prepared.train.take(rows)
         fit_rows, dev_rows = (rows[part] for part in holdout(subset, tuning.holdout, tuning.seed))
         log.info(
@@ -173,15 +176,16 @@ class _Run:
             len(dev_rows),
         )
         fitted = self._fit("tuning", fit_rows, specs, [tuning.seed] * len(trials))
-        dev_tokens, dev_labels = self.tokens.take(dev_rows), self.prepared.train.labels[dev_rows]
+        dev_tokens, dev = self.tokens.take(dev_rows), self.prepared.train.take(dev_rows)
+        dev_labels = torch.from_numpy(dev.labels)
         metric = self.prepared.meta.metrics[0]
         results = []
         for number, trial in enumerate(trials):
             outputs = self._predict(fitted, number, dev_tokens)
             score = loss = None  # diverged: tried, and never chosen
             if outputs.isfinite().all():
-                score = self._scores(self._decide(outputs), dev_labels)[metric]
-                loss = float(row_losses(outputs.double(), torch.from_numpy(dev_labels)).mean())
+                score = self._scores(self._decide(outputs, dev), dev)[metric]
+                loss = float(row_losses(outputs.double(), dev_labels).mean())
                 loss = float(f"{loss:.6g}")
             results.append({"settings": trial, "loss": loss, "score": score})
             log.info("  trial %d: %s: loss %s, %s %s", number + 1, trial, loss, metric, score)
@@ -285,15 +289,39 @@ class _Run:
     def _tokenize(self, split: Split) -> TokenTable:
         return self.encoder.tokenize(split.texts, split.pairs)
 
-    def _decide(self, outputs: Tensor) -> npt.NDArray[Any]:
-        """[R, C] outputs to class codes, or to numbers."""
-        if self.prepared.meta.regression:
+    def _decide(self, outputs: Tensor, split: Split) -> npt.NDArray[Any]:
+        """[R, C] outputs to class codes, or to numbers; of a choice, 1 for the row taken."""
+        meta = self.prepared.meta
+        if meta.regression:
             return outputs[:, 0].double().numpy()
+        if meta.answers == "one" and split.questions is not None:
+            return take_best((outputs[:, 1] - outputs[:, 0]).double().numpy(), split.questions)
         return outputs.argmax(dim=1).numpy()
 
-    def _scores(self, predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, float]:
+    def _scores(self, predicted: npt.NDArray[Any], split: Split) -> dict[str, float]:
         meta = self.prepared.meta
-        return compute(meta.metrics, predicted, labels, num_labels=len(meta.labels) or None)
+        return compute(
+            meta.metrics,
+            predicted,
+            split.labels,
+            num_labels=len(meta.labels) or None,
+            questions=split.questions,
+            credit=split.credit,
+        )
+
+    def _blind(self, split: Split) -> npt.NDArray[Any]:
+        """The best predictions for a split that look at no text, by the training labels.
+
+        The mean, or the most frequent class (the class 1 where the metric counts it alone); of a
+        choice, the place that is most often right.
+        """
+        meta, train = self.prepared.meta, self.prepared.train
+        if meta.regression:
+            return np.full(len(split), float(train.labels.mean()))
+        if meta.answers == "one" and split.questions is not None and train.questions is not None:
+            return usual_place(train.labels, train.questions, split.questions)
+        usual = 1 if meta.metrics[0] in ONE_CLASS else int(np.bincount(train.labels).argmax())
+        return np.full(len(split), usual)
 
     def _result(
         self,
@@ -304,19 +332,25 @@ class _Run:
         settings: dict[str, float],
     ) -> dict[str, Any]:
         meta, split = self.prepared.meta, self.prepared.validation
-        predicted = self._decide(outputs)
-        scores = self._scores(predicted, split.labels)
-        train_labels = self.prepared.train.labels
+        predicted = self._decide(outputs, split)
+        scores = self._scores(predicted, split)
+        more: dict[str, Any] = {}
+        if split.questions is not None:
+            above, below = parts(
+                meta.metrics[0], predicted, split.labels, split.questions, split.credit
+            )
+            more["questions"] = {"above": above.tolist(), "below": below.tolist()}
         if meta.regression:
-            usual: Any = float(train_labels.mean())
             values = [float(f"{value:.6g}") for value in predicted.tolist()]
             confusion = None
         else:
-            usual = int(np.bincount(train_labels).argmax())
             values = predicted.tolist()
             size = len(meta.labels)
             pairs = split.labels * size + predicted
             confusion = np.bincount(pairs, minlength=size * size).reshape(size, size).tolist()
+        said = values
+        if meta.answers == "one" and split.questions is not None:
+            said = places(split.questions)[predicted == 1].tolist()
         losses = fitted.losses[number]
         ends = np.unique(np.linspace(0, len(losses), CURVE_POINTS + 1).round().astype(int))
         windows = [float(losses[a:b].mean()) for a, b in itertools.pairwise(ends)]
@@ -326,10 +360,10 @@ class _Run:
             "primary": meta.metrics[0],
             "score": scores[meta.metrics[0]],
             "scores": scores,
-            "rows": {"train": len(train_labels), "validation": len(split)},
+            "rows": {"train": len(self.prepared.train), "validation": len(split)},
             "best": meta.best,
-            "majority": self._scores(np.full(len(split), usual), split.labels),
-            "constant": len(set(values)) == 1,
+            "majority": self._scores(self._blind(split), split),
+            "constant": len(set(said)) == 1,
             "confusion": confusion,
             "predictions": values,
             "loss": {"step": ends[1:].tolist(), "loss": [float(f"{x:.6g}") for x in windows]},
@@ -338,6 +372,7 @@ class _Run:
             "bytes": count_parts(stored_bytes(self.method, one)),
             "settings": shown,
             "state_sha256": state_digest(one),
+            **more,
         }
 
     def _encoder_share(self, fitted: Fitted) -> float | None:

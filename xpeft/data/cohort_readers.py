@@ -15,7 +15,7 @@ from typing import Any
 
 from xpeft.data.cohort_specs import CohortSpec
 from xpeft.data.sources import find_table, read_table
-from xpeft.errors import DataError
+from xpeft.errors import DataError, show
 from xpeft.io import sha256_file
 
 
@@ -225,14 +225,6 @@ def check_text(where: str, column: str, value: Any) -> str:
             "expected text that UTF-8 can hold; correct the row"
         ) from None
     return value
-
-
-def show(value: Any) -> str:
-    """A value as an error message shows it."""
-    if value is None:
-        return "nothing (null)"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _rows(spec: CohortSpec, root: Path, columns: Columns, files: dict[str, str]) -> Iterator[Row]:

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xpeft.data.cohort_readers import Judgement, Reading, check_text, show
+from xpeft.data.cohort_readers import Judgement, Reading, check_text
 from xpeft.data.cohort_specs import CohortSpec
 from xpeft.data.sources import read_text
-from xpeft.errors import DataError
+from xpeft.errors import DataError, show
 from xpeft.io import sha256_file
 
 TASK_NAMES = ("LaMP_2", "LaMP_2N")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Hashable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xpeft.data.prepared import SPLITS, Meta, Split
 from xpeft.data.sources import RawSplit, Source
-from xpeft.data.specs import TaskSpec
-from xpeft.errors import ConfigError, DataError
-from xpeft.hashing import sample
+from xpeft.data.taskspec import TaskSpec
+from xpeft.errors import ConfigError, DataError, show
 from xpeft.io import atomic_directory, canonical_json, sha256_file, write_json
 
 SUBSET_KEY = 0
@@ -40,6 +41,7 @@ def prepare(
         out_dir: the folder to write; it is replaced as a whole if it exists.
         max_train_rows: keep at most this many training rows: those whose row numbers have the
             smallest hashes, in source order. A smaller limit gives a subset of a larger one.
+            Questions stay whole: where rows are their answers, questions are hashed.
 
     Returns:
         The path of the folder.
@@ -66,7 +68,7 @@ def prepare(
             f"{raws['train'].where}, expected other rows; a score on training rows means nothing"
         )
     if max_train_rows is not None and max_train_rows < len(train):
-        train = train.take(sample(train.rows, max_train_rows, SUBSET_KEY))
+        train = train.take(train.sample(max_train_rows, SUBSET_KEY))
     out = Path(out_dir)
     with atomic_directory(out) as folder:
         _write(folder / "train.parquet", train)
@@ -84,6 +86,7 @@ def prepare(
             source="; ".join(dict.fromkeys(raw.source for raw in raws.values())),
             licence=spec.licence,
             best=raws["validation"].best,
+            answers=spec.answers,
         )
         write_json(folder / "meta.json", asdict(meta))
     return out
@@ -106,7 +109,7 @@ def check(spec: TaskSpec, raw: RawSplit) -> Split:
         expected = problem(spec, label)
         if expected:
             raise DataError(
-                f"{raw.place(index)}: column {spec.label!r}: found {_show(label)}, "
+                f"{raw.place(index)}: column {spec.label!r}: found {show(label)}, "
                 f"expected {expected}; correct the row"
             )
     return Split(
@@ -114,6 +117,8 @@ def check(spec: TaskSpec, raw: RawSplit) -> Split:
         pairs=None if raw.pairs is None else list(raw.pairs),
         labels=np.array(raw.labels, dtype=np.float64 if spec.regression else np.int64),
         rows=np.arange(len(raw.labels), dtype=np.int64),
+        questions=None if raw.questions is None else _numbered(raw.questions),
+        credit=None if raw.credits is None else np.array(raw.credits, dtype=np.float64),
     )
 
 
@@ -126,11 +131,17 @@ def rows_sha256(split: Split) -> str:
     return digest.hexdigest()
 
 
+def _numbered(questions: list[Hashable]) -> npt.NDArray[np.int64]:
+    """The questions of the rows, numbered from 0 in the order in which they come."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in questions], dtype=np.int64)
+
+
 def _check_texts(raw: RawSplit, column: str, texts: list[Any]) -> None:
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(
-                f"{raw.place(index)}: column {column!r}: found {_show(text)}, expected text; "
+                f"{raw.place(index)}: column {column!r}: found {show(text)}, expected text; "
                 "correct the row"
             )
         try:
@@ -158,21 +169,16 @@ def _wrong_number(spec: TaskSpec, label: Any) -> str | None:
     return f"a number from {low:g} to {high:g}"
 
 
-def _show(value: Any) -> str:
-    if value is None:
-        return "nothing (null)"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _write(path: Path, split: Split) -> None:
     pairs: list[Any] = [None] * len(split) if split.pairs is None else split.pairs
-    table = pa.table(
-        {
-            "text": pa.array(split.texts, pa.string()),
-            "pair": pa.array(pairs, pa.string()),
-            "label": pa.array(split.labels),
-            "row": pa.array(split.rows),
-        }
-    )
-    pq.write_table(table, path, compression="zstd")
+    columns = {
+        "text": pa.array(split.texts, pa.string()),
+        "pair": pa.array(pairs, pa.string()),
+        "label": pa.array(split.labels),
+        "row": pa.array(split.rows),
+    }
+    if split.questions is not None:
+        columns["question"] = pa.array(split.questions)
+    if split.credit is not None:
+        columns["credit"] = pa.array(split.credit)
+    pq.write_table(pa.table(columns), path, compression="zstd")

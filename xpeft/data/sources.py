@@ -1,7 +1,8 @@
 """Where rows come from: the hub, a local folder, or the embedded generator.
 
-A source answers one question: `read(spec, split)`. It opens, decodes and picks columns; whether
-the values fit the task is checked in one place for all sources, `xpeft.data.prepare.check`.
+A source answers one question: `read(spec, split)`. It opens, decodes and picks columns, or lets the
+task's form (`xpeft.data.forms`) make rows of what it finds; whether the values fit the task is
+checked in one place for all sources, `xpeft.data.prepare.check`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from xpeft.data.embedded import generate
-from xpeft.data.specs import TASKS, TaskSpec
+from xpeft.data.forms import FORMS, unfold
+from xpeft.data.specs import TASKS
+from xpeft.data.taskspec import TaskSpec
 from xpeft.errors import ConfigError, DataError
 from xpeft.io import sha256_file
 
@@ -32,11 +35,14 @@ class RawSplit:
     Attributes:
         texts, pairs, labels: one value a row; pairs is None for single-sentence tasks.
         where: what an error calls the split: the path of its file, or its address.
-        numbers: what an error calls each row: its line in the file, or its row, from 1.
+        numbers: what an error calls each row: its line in the file, or its row, from 1. Rows that
+            come of one source row share it.
         unit: "line" or "row".
         source: description for the record, without machine paths.
         sha256: hash of the file; None if there is no file.
         best: best possible primary score if it is known.
+        questions: the question of each row; None where a row is a question.
+        credits: partial score of taking each row as the answer; None where there is none.
     """
 
     texts: list[Any]
@@ -48,6 +54,8 @@ class RawSplit:
     source: str
     sha256: str | None = None
     best: float | None = None
+    questions: list[Hashable] | None = None
+    credits: list[float] | None = None
 
     def place(self, index: int) -> str:
         """Where row `index` (from 0) is, for an error message."""
@@ -122,9 +130,9 @@ class HubSource:
             data = datasets.load_dataset(
                 spec.hub_id, spec.hub_config, split=split, revision=spec.revision
             )
-            _require_columns(where, data.column_names, spec)
+            if spec.form is None:
+                _require_columns(where, data.column_names, spec)
             table = data.with_format("arrow")[:]
-            columns = {name: table.column(name).to_pylist() for name in spec.columns}
         except DataError:
             raise
         except Exception as error:  # httpx, OSError, ValueError, ...: all mean "could not read"
@@ -132,27 +140,29 @@ class HubSource:
                 f"{where}: cannot be loaded: {_first_line(error)}; check the network, HF_ENDPOINT "
                 "and HF_HOME, or use a local data folder"
             ) from error
-        names = getattr(data.features[spec.label], "names", None)
-        if names is not None and tuple(names) != spec.labels:
+        names = getattr(data.features.get(spec.label), "names", None)
+        expected = None if spec.form is None else FORMS[spec.form].labels
+        expected = spec.labels if expected is None else expected
+        if names is not None and tuple(names) != expected:
             raise DataError(
                 f"{where}: column {spec.label!r}: found the labels {', '.join(names)}, "
-                f"expected {', '.join(spec.labels)}; pin the revision that the task was made for"
+                f"expected {', '.join(expected)}; pin the revision that the task was made for"
             )
-        return _raw(
-            spec,
-            columns,
-            where=where,
-            numbers=range(1, len(data) + 1),
-            unit="row",
-            source=f"hub {address}",
-        )
+        numbers, source = range(1, len(data) + 1), f"hub {address}"
+        if spec.form is not None:
+            rows = table.to_pylist()
+            return _unfolded(spec, rows, where=where, numbers=numbers, unit="row", source=source)
+        columns = {name: table.column(name).to_pylist() for name in spec.columns}
+        return _raw(spec, columns, where=where, numbers=numbers, unit="row", source=source)
 
 
 @dataclass(frozen=True)
 class LocalSource:
     """A folder with the layout `<suite>/<task>/<split>` + .jsonl.gz, .jsonl, .parquet or .csv.
 
-    Columns are named as on the hub; text is UTF-8. A .csv has a header line.
+    Columns are named as on the hub; text is UTF-8. A .csv has a header line. The folders and files
+    of an official distribution (`BoolQ/val.jsonl`) are taken as they are, in the folder or in
+    `<suite>`.
 
     Attributes:
         folder: the folder that holds the suites.
@@ -169,11 +179,29 @@ class LocalSource:
         root = Path(self.folder)
         if not root.is_dir():
             raise DataError(f"{root}: no such folder, expected the data folder <suite>/<task>/...")
-        return find_table(root / spec.suite / spec.task / split)
+        own = root / spec.suite / spec.task / split
+        if spec.official is not None and not _tables(own):
+            name = OFFICIAL_SPLITS.get(split, split)
+            for folder in (root / spec.suite, root):
+                if _tables(folder / spec.official / name):
+                    return find_table(folder / spec.official / name)
+        return find_table(own)
 
     def read(self, spec: TaskSpec, split: str) -> RawSplit:
         """See `Source.read`."""
         path = self.find(spec, split)
+        source = f"local {path.relative_to(self.folder).as_posix()}"
+        if spec.form is not None:
+            rows, numbers, unit = read_rows(path, FORMS[spec.form].whole_numbers)
+            return _unfolded(
+                spec,
+                rows,
+                where=str(path),
+                numbers=numbers,
+                unit=unit,
+                source=source,
+                sha256=sha256_file(path),
+            )
         columns, numbers, unit = read_table(path, spec)
         return _raw(
             spec,
@@ -181,7 +209,7 @@ class LocalSource:
             where=str(path),
             numbers=numbers,
             unit=unit,
-            source=f"local {path.relative_to(self.folder).as_posix()}",
+            source=source,
             sha256=sha256_file(path),
         )
 
@@ -227,12 +255,15 @@ class EmbeddedSource:
 
 Columns = dict[str, list[Any]]
 
+OFFICIAL_SPLITS = {"validation": "val"}
+"""Names of the files of SuperGLUE's distribution, where they are not those of the splits."""
 
-def _read_jsonl(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and object of each line."""
     lines = read_text(path).split("\n")  # not splitlines: JSON strings may hold U+2028
     if lines[-1] == "":
         lines.pop()
-    columns: Columns = {name: [] for name in spec.columns}
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -245,21 +276,27 @@ def _read_jsonl(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
             raise DataError(
                 f"{path}: line {number}: found {type(row).__name__}, expected a JSON object"
             )
+        yield number, row
+
+
+def _read_jsonl(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
+    columns: Columns = {name: [] for name in spec.columns}
+    number = 0
+    for number, row in _json_rows(path):
         _require_columns(f"{path}: line {number}", list(row), spec)
         for name, values in columns.items():
             values.append(row[name])
-    return columns, range(1, len(lines) + 1)
+    return columns, range(1, number + 1)
 
 
-def _read_csv(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
+def _csv_rows(path: Path, spec: Table | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+    """First line and cells of each row; `spec` names columns that the header must have."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    columns: Columns = {name: [] for name in spec.columns}
-    numbers: list[int] = []
     last = 0  # a quoted cell may span lines, so a row starts after the line that ended the last
     try:
         header = next(reader, [])
-        _require_columns(str(path), header, spec)
-        places = {name: header.index(name) for name in spec.columns}
+        if spec is not None:
+            _require_columns(str(path), header, spec)
         last = reader.line_num
         for cells in reader:
             if len(cells) != len(header):
@@ -267,28 +304,41 @@ def _read_csv(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
                     f"{path}: line {last + 1}: found {len(cells)} cells, expected {len(header)} "
                     "as in the header; correct the line"
                 )
-            for name, values in columns.items():
-                cell = cells[places[name]]
-                values.append(_number(cell, spec.regression) if name == spec.label else cell)
-            numbers.append(last + 1)
+            yield last + 1, dict(zip(header, cells, strict=True))
             last = reader.line_num
     except csv.Error as error:
         raise DataError(f"{path}: line {last + 1}: expected CSV: {error}") from None
+
+
+def _read_csv(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
+    columns: Columns = {name: [] for name in spec.columns}
+    numbers: list[int] = []
+    for number, row in _csv_rows(path, spec):
+        for name, values in columns.items():
+            cell = row[name]
+            values.append(_number(cell, spec.regression) if name == spec.label else cell)
+        numbers.append(number)
     return columns, numbers
 
 
 def _read_parquet(path: Path, spec: Table) -> tuple[Columns, Sequence[int]]:
+    columns = _parquet_columns(path, spec)
+    return columns, range(1, len(columns[spec.label]) + 1)
+
+
+def _parquet_columns(path: Path, spec: Table | None = None) -> Columns:
+    """The columns that `spec` names; without one, all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            _require_columns(str(path), file.schema_arrow.names, spec)
-            table = file.read(columns=list(spec.columns))
-        columns = {name: table.column(name).to_pylist() for name in spec.columns}
+            if spec is not None:
+                _require_columns(str(path), file.schema_arrow.names, spec)
+            table = file.read(columns=None if spec is None else list(spec.columns))
+        return {name: table.column(name).to_pylist() for name in table.column_names}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a Parquet file: {_first_line(error)}") from None
-    return columns, range(1, table.num_rows + 1)
 
 
 READERS: dict[str, Callable[[Path, Table], tuple[Columns, Sequence[int]]]] = {
@@ -300,13 +350,17 @@ READERS: dict[str, Callable[[Path, Table], tuple[Columns, Sequence[int]]]] = {
 """Reader of each file name suffix: file and spec to columns and row numbers."""
 
 
+def _tables(stem: Path) -> list[Path]:
+    return [path for suffix in READERS if (path := Path(f"{stem}{suffix}")).is_file()]
+
+
 def find_table(stem: Path) -> Path:
     """The file `stem` with the suffix of one of the READERS.
 
     Raises:
         DataError: no such file, or more than one.
     """
-    found = [path for suffix in READERS if (path := Path(f"{stem}{suffix}")).is_file()]
+    found = _tables(stem)
     if not found:
         raise DataError(f"{stem}: no such file, expected one with {', '.join(READERS)}")
     if len(found) > 1:
@@ -326,6 +380,63 @@ def read_table(path: Path, spec: Table) -> tuple[Columns, Sequence[int], str]:
     if not numbers:
         raise DataError(f"{path}: found no rows, expected at least one")
     return columns, numbers, "row" if suffix == ".parquet" else "line"
+
+
+def read_rows(
+    path: Path, whole_numbers: Sequence[str]
+) -> tuple[list[dict[str, Any]], Sequence[int], str]:
+    """All rows of a file with all their columns, their numbers, and "line" or "row".
+
+    Args:
+        path: with the suffix of one of the READERS.
+        whole_numbers: columns whose cells a .csv spells and that are integers.
+
+    Raises:
+        DataError: the file is unreadable or has no rows.
+    """
+    rows: list[dict[str, Any]]
+    if path.name.endswith(".parquet"):
+        columns = _parquet_columns(path)
+        rows = [
+            dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)
+        ]
+        numbers: Sequence[int] = range(1, len(rows) + 1)
+    else:
+        csv_file = path.name.endswith(".csv")
+        found: list[tuple[int, dict[str, Any]]] = list(
+            _csv_rows(path) if csv_file else _json_rows(path)
+        )
+        numbers, rows = [number for number, _ in found], [row for _, row in found]
+        for row in rows if csv_file else ():
+            row.update({k: _number(row[k], False) for k in whole_numbers if k in row})
+    if not rows:
+        raise DataError(f"{path}: found no rows, expected at least one")
+    return rows, numbers, "row" if path.name.endswith(".parquet") else "line"
+
+
+def _unfolded(
+    spec: TaskSpec,
+    rows: Sequence[dict[str, Any]],
+    *,
+    where: str,
+    numbers: Sequence[int],
+    unit: str,
+    source: str,
+    sha256: str | None = None,
+) -> RawSplit:
+    made = unfold(spec, rows, lambda index: f"{where}: {unit} {numbers[index]}")
+    return RawSplit(
+        texts=list(made.texts),
+        pairs=list(made.pairs),
+        labels=made.labels,
+        where=where,
+        numbers=[numbers[index] for index in made.source],
+        unit=unit,
+        source=source,
+        sha256=sha256,
+        questions=made.questions if spec.answers else None,
+        credits=[float(c) for c in made.credits if c is not None] if made.has_credit else None,
+    )
 
 
 def _raw(

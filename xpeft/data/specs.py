@@ -1,4 +1,4 @@
-"""What a task is: its columns, labels, metrics, origin and licence, declared and nothing else.
+"""The tasks: GLUE, SuperGLUE, and the embedded ones that are generated.
 
 Columns, label order and split names are those of the data set on the hub, and local files
 follow them. A new task is one more `TaskSpec` in `TASKS`.
@@ -6,86 +6,13 @@ follow them. A new task is one more `TaskSpec` in `TASKS`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from xpeft.data.superglue import SUPERGLUE
+from xpeft.data.taskspec import Size, TaskSpec
 from xpeft.errors import DataError
 
 GLUE_ID = "nyu-mll/glue"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 """The commit of `nyu-mll/glue` that holds Parquet files and no loading script."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a task is, to plan with; what a run really takes stands in its records.
-
-    Attributes:
-        train, validation: rows of the official splits.
-        tokens: mean WordPiece tokens of a row, the special ones included.
-    """
-
-    train: int
-    validation: int
-    tokens: float
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """A classification task, or a regression task where `labels` is empty.
-
-    Attributes:
-        suite: group of tasks, a folder name in the local layout and in results.
-        task: name within the suite.
-        text: column of the (first) text.
-        pair: column of the second text; None for single-sentence tasks.
-        label: column of the label: an integer code, or a number for regression.
-        labels: name of each integer code, in code order; empty for regression.
-        metrics: names that `xpeft.metrics.compute` knows; the first is the primary one.
-        licence: terms of the texts as far as they are stated.
-        note: where the data come from.
-        hub_id: data set on the hub; None if the hub does not have it.
-        hub_config: its configuration.
-        revision: pinned commit of the data set.
-        train_split: split (and local file) to train on.
-        validation_split: split (and local file) to score on.
-        label_range: smallest and largest label of a regression task, both allowed.
-        near_duplicates: other tasks with (nearly) the same rows, as `suite/task`; banks tuned on
-            them are not for this one. Stated on one side, it holds on both.
-        size: rows and tokens; None for a task that is generated to measure.
-    """
-
-    suite: str
-    task: str
-    text: str
-    pair: str | None
-    label: str
-    labels: tuple[str, ...]
-    metrics: tuple[str, ...]
-    licence: str
-    note: str
-    hub_id: str | None = None
-    hub_config: str | None = None
-    revision: str | None = None
-    train_split: str = "train"
-    validation_split: str = "validation"
-    label_range: tuple[float, float] | None = None
-    near_duplicates: tuple[str, ...] = ()
-    size: Size | None = None
-
-    @property
-    def name(self) -> str:
-        """`suite/task`, as it is written in configs, records and paths."""
-        return f"{self.suite}/{self.task}"
-
-    @property
-    def regression(self) -> bool:
-        """Whether the label is a number rather than a class."""
-        return not self.labels
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are read: text, pair where there is one, label."""
-        return tuple(name for name in (self.text, self.pair, self.label) if name is not None)
 
 
 def _glue(
@@ -220,6 +147,7 @@ _SPECS = (
         Size(635, 71, 37.1),
         near_duplicates=("superglue/wsc",),
     ),
+    *SUPERGLUE,
     TaskSpec(
         suite="embedded",
         task="sentiment",

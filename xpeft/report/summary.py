@@ -240,10 +240,7 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
     results = [record["result"] for record in records]
     metric = results[0]["primary"]
     scores = [result["score"] for result in results]
-    intervals = [
-        stats.over_examples(result["confusion"], metric) if result["confusion"] else None
-        for result in results
-    ]
+    intervals = [_over_examples(first["cell"], result) for result in results]
     settings = results[0]["settings"]
     return {
         **{field: first["cell"].get(field) for field in _IDENTITY},
@@ -270,6 +267,16 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
         "steps": results[0]["steps"],
         "profiles": _profiles(results, paths),
     }
+
+
+def _over_examples(cell: Any, result: Any) -> tuple[float, float] | None:
+    """The bootstrap interval that a record allows: over questions where its rows are answers."""
+    if "questions" in result:
+        return stats.over_questions(**result["questions"])
+    spec = TASKS.get((cell["suite"], cell["task"]))
+    if result["confusion"] is None or (spec is not None and spec.answers is not None):
+        return None
+    return stats.over_examples(result["confusion"], result["primary"])
 
 
 def _profiles(results: list[Any], paths: list[str]) -> dict[str, Any] | None:

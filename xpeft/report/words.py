@@ -15,6 +15,14 @@ TASK_TITLES = {
     "glue/qnli": "QNLI",
     "glue/rte": "RTE",
     "glue/wnli": "WNLI",
+    "superglue/boolq": "BoolQ",
+    "superglue/cb": "CB",
+    "superglue/copa": "COPA",
+    "superglue/multirc": "MultiRC",
+    "superglue/record": "ReCoRD",
+    "superglue/rte": "RTE (SuperGLUE)",
+    "superglue/wic": "WiC",
+    "superglue/wsc": "WSC",
     "embedded/sentiment": "sentiment",
     "embedded/entailment": "entailment",
     "profiles/md_agreement": "MD-Agreement",
@@ -33,11 +41,16 @@ METRIC_TITLES = {
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "f1a": "F1 over all answers (F1a)",
+    "exact_match": "exact match of questions",
+    "answer_f1": "F1 of the chosen answer",
+    "answer_match": "exact match of the chosen answer",
 }
 
 TIER_TITLES = {
     "quick": "Quick tier: generated English sentences",
     "small": "Small tier: real GLUE data, a small real encoder",
+    "superglue": "SuperGLUE: real data, a small real encoder",
     "paper": "Paper tier: real GLUE data, the paper's encoder",
 }
 
@@ -47,6 +60,7 @@ TIER_NOTES = {
     "natural language.",
     "small": "The real GLUE training and validation sets with a sentence encoder of six blocks. "
     "Evidence about the method, at a smaller scale than the paper's.",
+    "superglue": "SuperGLUE tasks with the encoder of the small tier.",
     "paper": "The scale that the paper describes.",
 }
 

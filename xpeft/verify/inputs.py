@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xpeft.data.cohort import SUITE
+from xpeft.data.prepare import check
 from xpeft.data.sources import LocalSource
-from xpeft.data.specs import TaskSpec, get_task
+from xpeft.data.specs import get_task
+from xpeft.data.taskspec import TaskSpec
 from xpeft.errors import BankError, DataError, EncoderError, XpeftError
 from xpeft.io import sha256_file
 from xpeft.job import BankSpec, CohortJob, EncoderSpec, Job
@@ -105,18 +105,25 @@ def _check_scores(
     findings: Findings, records: Records, spec: TaskSpec, source: LocalSource
 ) -> None:
     """Score the predictions of records against the labels again."""
-    labels = np.array(source.read(spec, spec.validation_split).labels)
+    rows = check(spec, source.read(spec, spec.validation_split))
     for path, record in records.items():
         where = f"records/{path}: result"
         predictions, scores = record["result"]["predictions"], record["result"]["scores"]
-        if len(predictions) != len(labels):
+        if len(predictions) != len(rows):
             lines = [
                 f"{where}.predictions: found {len(predictions)}, expected one for each of the "
-                f"{len(labels)} rows of {spec.name}"
+                f"{len(rows)} rows of {spec.name}"
             ]
         else:
             classes = len(spec.labels) or None
-            own = compute(spec.metrics, predictions, labels, num_labels=classes)
+            own = compute(
+                spec.metrics,
+                predictions,
+                rows.labels,
+                num_labels=classes,
+                questions=rows.questions,
+                credit=rows.credit,
+            )
             tolerance = ROUNDED if spec.regression else TOLERANCE
             lines = [
                 f"{where}.scores.{name}: found {scores.get(name)!r}, expected {value!r}, from its "
