@@ -72,7 +72,7 @@ papers: setup ## Write CLAIMS.md, ARTIFACT.md and LICENSES.md from the committed
 	@xpeft claims --summary results/small/summary.json --ledger results/small/ledger.json \
 	    --out results/small/claims.json --markdown CLAIMS.md
 	@xpeft papers --summary results/small/summary.json --claims results/small/claims.json \
-	    $(foreach tier,quick small superglue paper,--config config/$(tier).yaml) --out .
+	    $(foreach tier,quick small paper,--config config/$(tier).yaml) --out .
 
 # A profile may name a config too: the tier on the command line goes before it.
 .PHONY: resume

@@ -82,6 +82,14 @@ def test_training_overrides_in_order() -> None:
     assert found["glue/sst2/soft"].training.head_lr == 0.001
 
 
+def test_a_task_may_keep_more_tokens_than_the_others() -> None:
+    found = jobs(task_max_length={"glue/rte": 200})
+    assert found["glue/rte/soft"].encoder.max_length == 200
+    assert found["glue/sst2/soft"].encoder.max_length == jobs()["glue/sst2/soft"].encoder.max_length
+    with pytest.raises(ConfigError, match=r"task_max_length\.glue/cola: found glue/cola"):
+        jobs(task_max_length={"glue/cola": 200})
+
+
 def test_bank_and_settings_overrides() -> None:
     found = jobs(
         bank={"n": 20, "seed": 7},

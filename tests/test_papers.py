@@ -20,7 +20,7 @@ from xpeft.shapes import encoder_shape
 from xpeft.workflow import Plan
 
 ROOT = Path(__file__).parent.parent
-TIERS = ("quick", "small", "superglue", "paper")
+TIERS = ("quick", "small", "paper")
 
 
 def test_papers_of_made_up_records(tmp_path: Path) -> None:

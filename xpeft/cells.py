@@ -3,6 +3,7 @@
 A job is a task x method x bank with all its seeds. Everything an arm leaves open is resolved
 here, so that a job file holds every setting and training needs nothing of the config.
 
+    encoder    its max_length < task_max_length
     training   defaults < task_training < the arm's training < the trial that tuning chose
     bank       defaults < the arm's bank
     settings   defaults < the arm's settings
@@ -212,7 +213,7 @@ def _job(config: Config, task: str, name: str, arm: dict[str, Any]) -> Job:
             "task": short,
             "arm": name,
             "seeds": config["seeds"],
-            "encoder": config["encoder"],
+            "encoder": _encoder(config, task),
             "method": {
                 "method": arm["method"],
                 "mask": arm["mask"],
@@ -229,6 +230,11 @@ def _job(config: Config, task: str, name: str, arm: dict[str, Any]) -> Job:
     )
 
 
+def _encoder(config: Config, task: str) -> dict[str, Any]:
+    tokens = config["task_max_length"].get(task, config["encoder"]["max_length"])
+    return {**config["encoder"], "max_length": tokens}
+
+
 # ------------------------------------------------------------------------------- checking
 
 
@@ -241,6 +247,7 @@ def _check_common(config: Config) -> None:
         _check_task(f"pool.tasks[{i}]", task, data["source"])
     for key, named in (
         ("task_training", config["task_training"]),
+        ("task_max_length", config["task_max_length"]),
         ("data.task_max_train_rows", data["task_max_train_rows"]),
     ):
         for task in named:

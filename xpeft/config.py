@@ -298,7 +298,7 @@ def documentation() -> str:
         "",
         "<!-- Written by `xpeft config docs` from workflow/schemas/config.schema.json. -->",
         "",
-        "A config is a YAML file; those in `config/` (quick, small, superglue, paper)",
+        "A config is a YAML file; those in `config/` (quick, small, paper)",
         "are the project's. Snakemake takes one with `--configfile`, and single values with",
         "`--config`, as in `--config 'data={path: /data}' results=/scratch/results`. The verbs",
         "of `xpeft` take it with `--config FILE`.",

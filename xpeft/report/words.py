@@ -50,7 +50,6 @@ METRIC_TITLES = {
 TIER_TITLES = {
     "quick": "Quick tier: generated English sentences",
     "small": "Small tier: real GLUE data, a small real encoder",
-    "superglue": "SuperGLUE: real data, a small real encoder",
     "paper": "Paper tier: real GLUE data, the paper's encoder",
 }
 
@@ -60,7 +59,6 @@ TIER_NOTES = {
     "natural language.",
     "small": "The real GLUE training and validation sets with a sentence encoder of six blocks. "
     "Evidence about the method, at a smaller scale than the paper's.",
-    "superglue": "SuperGLUE tasks with the encoder of the small tier.",
     "paper": "The scale that the paper describes.",
 }
 
