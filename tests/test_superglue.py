@@ -463,7 +463,7 @@ def test_a_record_without_its_questions_has_no_interval(place: Path, tmp_path: P
     with pytest.raises(RecordError, match="expected two lists of one value a question"):
         validate(wrong, "made up")
     del record["result"]["questions"]
-    record["result"]["constant"] = False
+    record["result"] |= {"constant": False, "majority": {"accuracy": 0.5}}  # of one class
     write_record(tmp_path / "records/superglue/copa/hard/seed0.json", record)
     summary = make_summary(tmp_path / "records", tmp_path / "no tuning")
     assert summary["arms"][0]["over_examples"] is None

@@ -171,5 +171,5 @@ def _range(points: Sequence[Point]) -> tuple[float, float]:
     ends: list[Any] = [value for p in points for value in (p.low, p.high) if value is not None]
     low = min([low, *(max(value, min(means) - span / 2) for value in ends)])
     high = max([high, *(min(value, max(means) + span / 2) for value in ends)])
-    pad = 0.06 * (high - low)
+    pad = 0.06 * max(high - low, span)
     return low - pad, high + pad

@@ -128,7 +128,7 @@ def place_labels(
             ha="center",
             va="center",
             fontsize=SIZE,
-            color=label.colour,
+            color=colour_of("ink"),  # small text in the colour of its mark would lack contrast
             arrowprops={**line, "shrinkA": 0, "shrinkB": _MARK - 1} if radius > _NEAR else None,
             zorder=5,
             bbox={"facecolor": colour_of("paper"), "edgecolor": "none", "alpha": 0.75, "pad": 0.3},
