@@ -90,6 +90,16 @@ def test_a_task_may_keep_more_tokens_than_the_others() -> None:
         jobs(task_max_length={"glue/cola": 200})
 
 
+def test_a_seeded_head_needs_something_else_to_train_and_classes() -> None:
+    assert jobs(arms={"soft": {"head": "seeded"}})["glue/rte/soft"].head == "seeded"
+    with pytest.raises(ConfigError, match=r"arms\.head\.head: found seeded for head_only"):
+        jobs(arms={"head": {"head": "seeded"}})
+    with pytest.raises(
+        ConfigError, match=r"arms\.soft\.head: found seeded for x_peft on glue/stsb"
+    ):
+        jobs(tasks=["glue/stsb"], arms={"soft": {"head": "seeded"}})
+
+
 def test_bank_and_settings_overrides() -> None:
     found = jobs(
         bank={"n": 20, "seed": 7},

@@ -237,3 +237,37 @@ def test_wrong_inputs(place: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="found the setting 'speed'"):
         run(job(place, "soft", tuning=TuningSpec(({"speed": 1.0},))), place, tmp_path)
     assert not (tmp_path / "records").exists()
+
+
+def test_a_seeded_head_is_not_trained_and_costs_nothing(place: Path, tmp_path: Path) -> None:
+    seeded = job(place, "hard", head="seeded", tuning=None)
+    records = run(seeded, place, tmp_path / "first")
+    for record in records:
+        assert record["result"]["bytes"]["head"] == 0
+        assert record["result"]["parameters"]["head"] == 0
+        assert record["result"]["settings"]["head"] == "seeded"
+        assert "head_lr" not in record["result"]["settings"]
+
+    def states(name: str, **changes: float) -> list[str]:
+        training = dataclasses.replace(seeded.training, **changes)  # type: ignore[arg-type]
+        found = run(dataclasses.replace(seeded, training=training), place, tmp_path / name)
+        return [record["result"]["state_sha256"] for record in found]
+
+    first = [record["result"]["state_sha256"] for record in records]
+    assert states("head", head_lr=0.5) == first  # nothing is there to which this rate applies
+    assert states("masks", lr=0.5) != first  # what stands before the head is trained through it
+
+
+def test_a_seeded_head_counts_in_the_hash_and_a_private_one_does_not(place: Path) -> None:
+    private = job(place, "hard")
+    seeded = dataclasses.replace(private, head="seeded")
+    assert seeded.config_hash() != private.config_hash()
+    assert Job.from_dict(seeded.to_dict()) == seeded
+    without = private.to_dict()
+    del without["head"]
+    assert Job.from_dict(without) == Job.from_dict(private.to_dict())
+
+
+def test_a_head_alone_cannot_be_seeded(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found a seeded head and head_only"):
+        run(dataclasses.replace(job(place, "head_only"), head="seeded"), place, tmp_path)

@@ -200,6 +200,13 @@ def _job(config: Config, task: str, name: str, arm: dict[str, Any]) -> Job:
     _check_arm(name, arm, bank)
     if arm["method"] in BANK_METHODS and bank["kind"] == "trained" and bank["path"] is None:
         _check_trained(name, config, task, bank)
+    if arm["head"] == "seeded" and (
+        arm["method"] == "head_only" or get_task(suite, short).regression
+    ):
+        raise ConfigError(
+            f"arms.{name}.head: found seeded for {arm['method']} on {task}, expected private: "
+            "head_only trains nothing else, and a regression needs a head on its scale"
+        )
     tuning = config["tuning"]
     training = {
         **config["training"],
@@ -226,6 +233,7 @@ def _job(config: Config, task: str, name: str, arm: dict[str, Any]) -> Job:
             "tuning": None if tuning is None else {**tuning, "trials": arm["trials"]},
             "threads": config["threads"],
             "variant": arm["variant"],
+            "head": arm["head"],
         }
     )
 

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_type_hints
 
 from xpeft.errors import ConfigError
 from xpeft.io import canonical_json, read_json
@@ -114,7 +114,14 @@ class TuningSpec:
 
 
 class _Told:
-    """A dataclass that is read from, and written as, plain JSON."""
+    """A dataclass that is read from, and written as, plain JSON.
+
+    Attributes:
+        added: fields that came after records were committed, with the value that they had in
+            effect until then; at that value they do not count in `config_hash`.
+    """
+
+    added: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
@@ -143,6 +150,9 @@ class _Told:
         """
         value = self.to_dict()
         value.pop("seeds", None)
+        for name, before in self.added.items():
+            if value[name] == before:
+                del value[name]
         del value["training"]["checkpoint_seconds"]
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
@@ -163,6 +173,9 @@ class Job(_Told):
     tuning: TuningSpec | None = None
     threads: int = 1  # scores are byte-identical for the same number of threads
     variant: str = ""  # name of an ablation's change, empty for the main grid
+    head: Literal["private", "seeded"] = "private"  # `seeded`: frozen, from a seed, 0 bytes; ours
+
+    added: ClassVar[dict[str, Any]] = {"head": "private"}
 
 
 @dataclass(frozen=True)
@@ -272,7 +285,8 @@ def build(cls: type[T], value: Any, where: str) -> T:
     """
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: expected an object, found {type(value).__name__}")
-    hints = get_type_hints(cls)
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = {name: hint for name, hint in get_type_hints(cls).items() if name in known}
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise ConfigError(

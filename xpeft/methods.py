@@ -49,6 +49,9 @@ PARTS = {
 """The ledger's part by the first part of a parameter's name; all others belong to `adapter`."""
 
 
+SEEDED_HEAD = 0
+"""Seed of the heads that are drawn and not trained (ours)."""
+
 FEW = 0.25
 """Largest k / N for which reading the selected adapters alone is faster, measured on CPUs: about
 three times at N / 4 for one profile and 1.3 times for 32 at once, slower at N / 2."""
@@ -433,6 +436,14 @@ def init_head(seeds: Sequence[int], outputs: int, encoder: Encoder) -> dict[str,
         "head.weight": weight.to(encoder.device, dtype),
         "head.bias": torch.zeros(len(seeds), outputs, device=encoder.device, dtype=dtype),
     }
+
+
+def seeded_head(outputs: int, encoder: Encoder) -> dict[str, Tensor]:
+    """The head that all profiles share where `head` is `seeded`: [1, ...], drawn and never trained.
+
+    Masks must then bring the text to where the head already is; a profile stores nothing of it.
+    """
+    return init_head((SEEDED_HEAD,), outputs, encoder)
 
 
 def bottleneck_of(width: int, reduction: int) -> int:

@@ -48,7 +48,7 @@ from xpeft.io import read_json, write_json
 from xpeft.job import OWN_WEIGHTS, Job, TrainingSpec
 from xpeft.labels import LabelScale
 from xpeft.machine import set_determinism
-from xpeft.methods import Method, init_head, make_bank, make_method
+from xpeft.methods import Method, init_head, make_bank, make_method, seeded_head
 from xpeft.metrics import compute
 from xpeft.pool import require_foreign
 from xpeft.questions import parts, places, take_best, usual_place
@@ -139,6 +139,7 @@ class _Run:
             name = f"{job.suite}/{job.task}"
             require_foreign(self.bank.recipe, name, near_duplicates(name))
         self.method: Method = make_method(self.encoder, job.method, self.bank)
+        self.shared = self._shared_head()
         self.tokens = self._tokenize(self.prepared.train)
         self.validation = self._tokenize(self.prepared.validation)
         self.features: Features = (
@@ -146,6 +147,16 @@ class _Run:
             if self.method.frozen
             else EncodedFeatures(self.encoder, self.method)
         )
+
+    def _shared_head(self) -> dict[str, Tensor]:
+        """The head that no profile trains; empty where each has its own."""
+        job, meta = self.job, self.prepared.meta
+        if job.head == "private":
+            return {}
+        if meta.regression or job.method.method == "head_only":
+            reason = "a regression" if meta.regression else "head_only, which trains nothing else"
+            raise ConfigError(f"job {job.arm} on {job.task}: found a seeded head and {reason}")
+        return seeded_head(meta.num_outputs, self.encoder)
 
     def tune(self, path: Path) -> dict[str, float]:
         """The settings with the lowest loss on held-out training rows; writes the tuning file.
@@ -258,10 +269,9 @@ class _Run:
         parts = []
         for start in range(0, len(seeds), size):
             few = slice(start, start + size)
-            parameters = {
-                **self.method.init(seeds[few]),
-                **init_head(seeds[few], self.prepared.meta.num_outputs, self.encoder),
-            }
+            parameters = self.method.init(seeds[few])
+            if not self.shared:
+                parameters |= init_head(seeds[few], self.prepared.meta.num_outputs, self.encoder)
             with progress_bar(f"{self.job.task} {self.job.arm} {phase}") as progress:
                 parts.append(
                     fit(
@@ -270,6 +280,7 @@ class _Run:
                         self.tokens,
                         profiles[few],
                         schedules[few],
+                        shared=self.shared,
                         batch_size=self.job.training.batch_size,
                         rows_at_once=self.job.training.rows_at_once,
                         checkpoint=self.work / f"{phase}-{start}.safetensors",
@@ -280,11 +291,12 @@ class _Run:
                     )
                 )
         merged = _merge(parts)
-        scale.fold_into(merged.parameters)
+        if not self.shared:
+            scale.fold_into(merged.parameters)
         return merged
 
     def _predict(self, fitted: Fitted, profile: int, tokens: TokenTable) -> Tensor:
-        return predict(self.features, fitted.parameters, profile, tokens)
+        return predict(self.features, fitted.parameters, profile, tokens, shared=self.shared)
 
     def _tokenize(self, split: Split) -> TokenTable:
         return self.encoder.tokenize(split.texts, split.pairs)
@@ -355,7 +367,11 @@ class _Run:
         ends = np.unique(np.linspace(0, len(losses), CURVE_POINTS + 1).round().astype(int))
         windows = [float(losses[a:b].mean()) for a, b in itertools.pairwise(ends)]
         one = {name: value[number].detach().cpu() for name, value in fitted.parameters.items()}
-        shown = {"epochs": spec.epochs, "lr": spec.lr, "head_lr": spec.head_lr, **settings}
+        shown: dict[str, Any] = {"epochs": spec.epochs, "lr": spec.lr, "head_lr": spec.head_lr}
+        shown |= settings
+        if self.shared:
+            del shown["head_lr"]
+            shown["head"] = self.job.head
         return {
             "primary": meta.metrics[0],
             "score": scores[meta.metrics[0]],

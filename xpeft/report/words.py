@@ -122,7 +122,7 @@ def short_title(arm: Mapping[str, Any]) -> str:
     words = [arm["mask"], f"N={arm['n']}"]
     if arm["bank"] not in (None, "random"):
         words.append(arm["bank"])
-    return " ".join(words)
+    return " ".join([*words, *_base_head(arm)])
 
 
 def _model_of_all(arm: Mapping[str, Any]) -> str:
@@ -139,7 +139,9 @@ def _head_on_base(arm: Mapping[str, Any]) -> str:
 
 
 def _base_head(arm: Mapping[str, Any]) -> list[str]:
-    """Where an arm on a base has its head from."""
+    """Where an arm on a base has its head from, or that nobody trains it."""
+    if arm.get("head") == "seeded":
+        return ["seeded head"]
     if arm.get("base") not in ("head", "adapter"):
         return []
     words = {"shared": ["shared head"], "shared+bias": ["shared head, own bias"]}
