@@ -240,13 +240,12 @@ def test_wrong_inputs(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_seeded_head_is_not_trained_and_costs_nothing(place: Path, tmp_path: Path) -> None:
-    seeded = job(place, "hard", head="seeded", tuning=None)
+    seeded = job(place, "hard", head="seeded", tuning=None, method=MethodSpec(mask="hard", k=2))
     records = run(seeded, place, tmp_path / "first")
     for record in records:
         assert record["result"]["bytes"]["head"] == 0
         assert record["result"]["parameters"]["head"] == 0
         assert record["result"]["settings"]["head"] == "seeded"
-        assert "head_lr" not in record["result"]["settings"]
 
     def states(name: str, **changes: float) -> list[str]:
         training = dataclasses.replace(seeded.training, **changes)  # type: ignore[arg-type]

@@ -370,7 +370,6 @@ class _Run:
         shown: dict[str, Any] = {"epochs": spec.epochs, "lr": spec.lr, "head_lr": spec.head_lr}
         shown |= settings
         if self.shared:
-            del shown["head_lr"]
             shown["head"] = self.job.head
         return {
             "primary": meta.metrics[0],
