@@ -10,6 +10,7 @@ import re
 import subprocess
 import time
 
+import psutil
 import pytest
 from conftest import Note
 from lab import Lab, answer, wait_for
@@ -149,13 +150,17 @@ def test_the_controller_is_away_for_a_minute(
     assert refused.returncode != 0
     time.sleep(60)
     lab.start_controller()
-    run.finish(driver)
+    try:
+        driver.wait(timeout=120)
+    except psutil.TimeoutExpired:  # see docs/slurm.md: it has lost its jobs and waits for ever
+        run.kill(driver)
     run.do(run.resume("ARGS=records"))
     assert run.results() == undisturbed[0].results()
     note(
         "the controller is away for a minute",
-        "squeue fails; what is submitted meanwhile fails, and is tried again",
-        "nothing, or, if the run gave up, `make resume TIER=... PROFILE=slurm`",
+        "squeue fails; what is submitted meanwhile fails, and is tried again; a driver that got no "
+        "answer may wait for ever",
+        "end a driver that waits, then `make resume TIER=... PROFILE=slurm`",
         "equal records",
     )
 
