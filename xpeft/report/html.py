@@ -20,6 +20,7 @@ from typing import Any
 from xpeft.claims import NO_EVIDENCE, VERDICTS, judge, load_claims
 from xpeft.io import canonical_json, read_json, sha256_bytes, write_text
 from xpeft.report import cohort_figures, cohort_page, figures, frontier
+from xpeft.report.answers import make_answers
 from xpeft.report.drawing import COLOURS, inline_svg, short_bytes
 from xpeft.report.links import Names, slug
 from xpeft.report.overall import make_overall, performance_figure
@@ -121,6 +122,7 @@ def make_report(
             for tier in KNOWN_TIERS
             if tier not in {item["summary"]["tier"] for item in loaded if item["summary"]["arms"]}
         ],
+        answers=make_answers(sections),
         glance=_glance(sections),
         tally=_tally(sections),
         calculation=None if ledger is None else _calculation(ledger),
