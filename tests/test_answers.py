@@ -40,6 +40,7 @@ def test_the_first_tier_with_evidence_answers() -> None:
     assert {verdict["sentence"] for verdict in verdicts} == {"supported in quick."}
     answers = make_answers([section("small", "contradicted"), section("quick", "supported")])
     assert answers[3]["verdicts"][0]["sentence"] == "contradicted in small."
+    assert answers[3]["verdicts"][0]["tier"] == "small"
     assert answers[3]["verdicts"][0]["href"] == "small-hard-soft"
     assert answers[2]["verdicts"][0]["href"] == "counted-memory-masks"
 

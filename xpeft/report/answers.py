@@ -116,7 +116,7 @@ def make_answers(sections: Sequence[Json]) -> list[Json]:
         sections: the tiers as the page has them, what says most about the method first.
 
     Returns:
-        text, answer, verdicts (statement, verdict, kind, sentence, href) and places (href, name).
+        text, answer, verdicts (tier, statement, verdict, kind, sentence, href) and places (href, name).
     """
     return [
         {
@@ -144,10 +144,14 @@ def _place(place: str, sections: Sequence[Json]) -> str | None:
 def _verdict(claim: str, sections: Sequence[Json]) -> Json:
     """The verdict of the first tier that has evidence, or that there is none."""
     found = [
-        item for section in sections for item in section["claims"]["all"] if item["key"] == claim
+        (section["id"], item)
+        for section in sections
+        for item in section["claims"]["all"]
+        if item["key"] == claim
     ]
-    best = next((item for item in found if item["verdict"] != NO_EVIDENCE), found[0])
+    tier, best = next((pair for pair in found if pair[1]["verdict"] != NO_EVIDENCE), found[0])
     return {
+        "tier": "counted" if best["exact"] else tier,
         "statement": best["statement"],
         "verdict": best["verdict"],
         "kind": best["kind"],
