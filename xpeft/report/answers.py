@@ -116,7 +116,8 @@ def make_answers(sections: Sequence[Json]) -> list[Json]:
         sections: the tiers as the page has them, what says most about the method first.
 
     Returns:
-        text, answer, verdicts (tier, statement, verdict, kind, sentence, href) and places (href, name).
+        text, answer, verdicts (tier, statement, verdict, kind, sentence, href) and places (href,
+        name).
     """
     return [
         {
