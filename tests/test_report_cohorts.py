@@ -372,7 +372,7 @@ def test_without_cohorts_the_figures_say_so(tmp_path: Path) -> None:
             assert [t.get_text()[:16] for t in figure.texts] == ["No evidence yet:"], name
             check_layout(name, figure)
     assert {"gains", "warm", "map", "overlap", "scale"} <= set(FIGURES)
-    assert "<h3>Profiles</h3>" not in make_report([tmp_path])
+    assert ">Profiles</h3>" not in make_report([tmp_path])
 
 
 def test_banks_of_one_kind_leave_warm_without_evidence(tmp_path: Path) -> None:
@@ -414,8 +414,8 @@ def test_tables_hold_every_arm_pair_and_profile(summary: dict[str, Any]) -> None
 
 
 def section(page: str) -> str:
-    start = page.index("<h3>Profiles</h3>")
-    return page[start : page.index("<h3>Ablations</h3>", start)]
+    start = page.index(">Profiles</h3>")
+    return page[start : page.index(">Ablations</h3>", start)]
 
 
 def test_the_page_shows_every_arm_and_links_it(summary: dict[str, Any], page: str) -> None:
@@ -441,11 +441,11 @@ def test_all_profiles_are_on_the_page_by_id_alone(summary: dict[str, Any], page:
 
 
 def test_sections_of_tasks_leave_cohorts_out(page: str) -> None:
-    start = page.index("<h3>Results</h3>")
-    tasks = page[start : page.index("<h3>Profiles</h3>")]
+    start = page.index(">Results</h3>")
+    tasks = page[start : page.index(">Profiles</h3>")]
     assert "SST-2" in tasks
     assert "HuffPost" not in tasks and "MD-Agreement" not in tasks
-    assert "norm-none" in page[page.index("<h3>Ablations</h3>") :]
+    assert "norm-none" in page[page.index(">Ablations</h3>") :]
 
 
 def test_the_page_says_how_rows_were_split_and_who_donors_are(page: str) -> None:
@@ -473,7 +473,7 @@ def test_a_cohort_with_a_known_best_says_it(tmp_path: Path) -> None:
     )  # fmt: skip
     page = make_report([tmp_path / "quick"])
     assert "generated authors" in page
-    assert "<h3>Results</h3>" not in page, "there are no tasks in this tier"
+    assert ">Results</h3>" not in page, "there are no tasks in this tier"
     row = page[page.index(">best possible</th>") :][:300]
     assert ">95.0</a>" in row
 
