@@ -15,6 +15,7 @@ PYTEST ?=
 TIER ?= quick
 PROFILE ?=
 CANCEL ?=
+STOP ?=
 ARGS ?=
 
 export PYTHON
@@ -76,7 +77,8 @@ papers: setup ## Write CLAIMS.md, ARTIFACT.md and LICENSES.md from the committed
 
 # A profile may name a config too: the tier on the command line goes before it.
 .PHONY: resume
-resume: setup ## Go on after a kill: make resume, make resume TIER=paper PROFILE=slurm
+resume: setup ## Go on after a kill: make resume, make resume TIER=paper PROFILE=slurm; STOP=1 kills a run that hangs
+	@$(if $(STOP),.venv/bin/python tools/unlock.py --stop)
 	@.venv/bin/python tools/orphans.py $(if $(CANCEL),--cancel)
 	@.venv/bin/python tools/unlock.py
 	@snakemake --cores $(CORES) --rerun-incomplete $(if $(PROFILE),--profile $(PROFILE)) \

@@ -110,8 +110,8 @@ def write_log(folder: Path, name: str, host: str) -> Path:
     return log
 
 
-def unlock(folder: Path) -> str:
-    words = [sys.executable, str(TOOLS / "unlock.py"), str(folder)]
+def unlock(folder: Path, *flags: str) -> str:
+    words = [sys.executable, str(TOOLS / "unlock.py"), *flags, str(folder)]
     return subprocess.run(words, check=True, capture_output=True, text=True).stderr
 
 
@@ -148,6 +148,20 @@ def test_the_lock_of_a_live_run_stays(
         assert is_locked(locked)
     with working(tmp_path_factory.mktemp("other"), "snakemake"):
         assert "removed the lock" in unlock(locked)
+
+
+def test_a_run_that_hangs_is_killed_where_asked(
+    locked: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with (
+        working(locked, "snakemake") as pid,
+        working(tmp_path_factory.mktemp("other"), "snakemake") as other,
+    ):
+        said = unlock(locked, "--stop")
+        assert f"killing Snakemake, process {pid}" in said
+        assert str(other) not in said  # of another folder
+        assert "removed the lock" in said
+        assert not is_locked(locked)
 
 
 def test_the_lock_of_a_run_on_another_machine_stays(locked: Path) -> None:

@@ -1,6 +1,9 @@
 """Remove the lock that a killed Snakemake left in a folder, never that of a live run.
 
-    .venv/bin/python tools/unlock.py [FOLDER]
+    .venv/bin/python tools/unlock.py [--stop] [FOLDER]
+
+With --stop a Snakemake that is alive in the folder is killed first, as one must be that waits for
+jobs it has lost; its Slurm jobs live on.
 
 Snakemake's lock names no process, so a `kill -9` leaves a lock that looks like a live one. It is
 stale if it is ours, no Snakemake of this machine works in the folder, and no other machine has
@@ -11,11 +14,13 @@ run where the two would collide.
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,10 +41,21 @@ def main(folder: Path) -> None:
         print(f"{folder}: process {process.pid} of that run still works", file=sys.stderr)
 
 
+def stop(folder: Path) -> None:
+    """Kill the live runs of Snakemake in `folder`, and wait until they are gone."""
+    for process in drivers(folder):
+        print(f"{folder}: killing Snakemake, process {process.pid}", file=sys.stderr)
+        process.kill()
+    for _ in range(100):  # ten seconds; a zombie counts as gone
+        if not any(drivers(folder)):
+            return
+        time.sleep(0.1)
+
+
 def why_live(folder: Path, locks: list[Path]) -> str | None:
     """Why the lock may be that of a live run; None where it is stale."""
     for process in drivers(folder):
-        return f"Snakemake runs here as process {process.pid}; wait for it or stop it"
+        return f"Snakemake runs here as process {process.pid}; wait for it, or end it (STOP=1)"
     made = min((path.stat().st_mtime for path in locks), default=math.inf)
     if any(path.stat().st_uid != os.getuid() for path in locks):
         return "it is another user's; ask them, or run `snakemake --unlock`"
@@ -87,4 +103,12 @@ def host_of(log: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path())
+    parser.add_argument("--stop", action="store_true", help="kill a live Snakemake first")
+    args = parser.parse_args()
+    if args.stop:
+        stop(args.folder.resolve())
+    main(args.folder.resolve())
