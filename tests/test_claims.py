@@ -89,6 +89,11 @@ def test_parity_is_non_inferiority_with_a_margin(scores: tuple[float, ...], expe
     assert len(found["records"]) == 6
 
 
+def test_seeds_are_those_that_both_sides_have() -> None:
+    found = verdict("parity-hard", ADAPTER + hard(0.81, 0.80, 0.82, 0.79, 0.80))
+    assert found["seeds"] == [0, 1, 2]
+
+
 def test_one_seed_concludes_nothing() -> None:
     adapter = arm("adapter", {"sst2": [0.8]}, method="single_adapter")
     found = verdict("parity-hard", adapter + hard(0.9))

@@ -264,7 +264,13 @@ def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None
         "seeds_needed": stats.seeds_needed(difference.sds, POINT / 100),
         "tasks": tasks,
         "left_out": left_out,
-        "seeds": sorted({seed for arm, _ in _shared(left, right) for seed in arm["seeds"]}),
+        "seeds": sorted(
+            {
+                seed
+                for one, other in _shared(left, right)
+                for seed in set(one["seeds"]) & set(other["seeds"])
+            }
+        ),
     } | _evidence(left, right, names)
 
 
