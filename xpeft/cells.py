@@ -22,6 +22,7 @@ from xpeft.data.specs import get_task, near_duplicates
 from xpeft.errors import ConfigError, DataError
 from xpeft.io import canonical_json, write_text
 from xpeft.job import AnyJob, CohortJob, DonorJob, Job, PoolJob
+from xpeft.records import cell_paths
 
 BANK_METHODS = ("x_peft",)
 """Methods that choose from a bank."""
@@ -158,9 +159,7 @@ def job_index(jobs: Iterable[Job | CohortJob]) -> dict[str, list[int]]:
 
 def record_paths(folder: str | os.PathLike[str], index: dict[str, list[int]]) -> list[Path]:
     """The records that the jobs of an index leave below the folder of records."""
-    return [
-        Path(folder, name, f"seed{seed}.json") for name, seeds in index.items() for seed in seeds
-    ]
+    return [Path(folder, path) for path in cell_paths(index)]
 
 
 # ------------------------------------------------------------------------------- building

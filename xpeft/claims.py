@@ -42,7 +42,7 @@ from xpeft.report.summary import (
     task_name,
     varied,
 )
-from xpeft.report.words import counted, signed, task_title, times
+from xpeft.report.words import counted, ends, signed, task_title, times
 
 SCHEMA = 1
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -366,10 +366,7 @@ def _score_sentence(
             f"; the spread over {over} is unknown (one seed, or all alike), so nothing is concluded"
         )
     else:
-        words += (
-            f" (95 % interval over {over} {signed(100 * difference.low)} to "
-            f"{signed(100 * difference.high)})"
-        )
+        words += f" (95 % interval over {over} {ends(difference.low, difference.high)})"
         bound = f"the bound of {signed(-100 * margin)}" if margin else "zero"
         words += {
             SUPPORTED: f": the interval lies above {bound}",

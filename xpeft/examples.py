@@ -36,18 +36,14 @@ from xpeft.errors import DataError
 from xpeft.hashing import derive_key
 from xpeft.io import read_json, write_json
 from xpeft.records import Record, Result, cell_paths, read_records
+from xpeft.report.summary import YARDSTICKS
 
 SCHEMA = 1
-
-YARDSTICKS = ("single_adapter", "head_only")
-"""Methods that the others are compared with on each task."""
 
 DRAWS = 2000
 
 Array = npt.NDArray[Any]
 Json = dict[str, Any]
-Seeds = dict[int, Array]
-"""The predictions [R] of an arm's seeds."""
 
 
 def write_examples(
@@ -73,7 +69,7 @@ def write_examples(
     """
     records = read_records(records_dir)
     if cells is not None:
-        kept = cell_paths(read_json(cells))
+        kept = set(cell_paths(read_json(cells)))
         records = {path: record for path, record in records.items() if path in kept}
     tasks, absent = [], []
     for task, arms in _by_task(records).items():
@@ -100,7 +96,8 @@ def compare_task(task: str, arms: Mapping[str, list[Record]], labels: Array) -> 
     """
     first = next(iter(arms.values()))[0]["result"]
     units = len(first["questions"]["above"]) if "questions" in first else len(labels)
-    weights = draw_rows(units, DRAWS, derive_key("examples", task))
+    drawn = draw_rows(units, DRAWS, derive_key("examples", task))
+    weights = np.concatenate([np.ones((1, units)), drawn])  # all rows as they are, then the draws
     scores = {
         name: {record["cell"]["seed"]: _scores(record["result"], labels, weights) for record in own}
         for name, own in arms.items()
@@ -113,7 +110,7 @@ def compare_task(task: str, arms: Mapping[str, list[Record]], labels: Array) -> 
         if not seeds:
             continue
         gaps = np.mean([scores[left][seed] - scores[right][seed] for seed in seeds], axis=0)
-        low, high = np.quantile(gaps[1:], [0.5 - stats.LEVEL / 2, 0.5 + stats.LEVEL / 2])
+        low, high = stats.percentiles(gaps[1:])
         tests = [
             {"seed": seed} | mcnemar(predictions[left][seed], predictions[right][seed], labels)
             for seed in seeds
@@ -134,16 +131,14 @@ def compare_task(task: str, arms: Mapping[str, list[Record]], labels: Array) -> 
 
 
 def _scores(result: Result, labels: Array, weights: Array) -> Array:
-    """The score of a model on all its validation rows, and then on each draw: [1 + draws]."""
-    whole = np.concatenate([np.ones((1, weights.shape[1])), weights])
+    """The score of a model for each row of weights [draws, rows or questions]: [draws]."""
     if "questions" in result:
         questions = result["questions"]
         above, below = (np.array(values) for values in (questions["above"], questions["below"]))
-        total = whole @ below
-        found: Array = np.divide(whole @ above, total, out=np.zeros(len(whole)), where=total > 0)
-        return found
+        return stats.ratio(weights @ above, weights @ below)
     classes = len(result["confusion"] or ())
-    return score_draws(np.asarray(result["predictions"]), labels, whole, result["primary"], classes)
+    predictions = np.asarray(result["predictions"])
+    return score_draws(predictions, labels, weights, result["primary"], classes)
 
 
 def draw_rows(rows: int, draws: int, seed: int) -> Array:
@@ -208,7 +203,8 @@ def _by_task(records: Mapping[str, Record]) -> dict[str, dict[str, list[Record]]
     return found
 
 
-def _predictions(records: list[Record]) -> Seeds:
+def _predictions(records: list[Record]) -> dict[int, Array]:
+    """[R] for each seed."""
     return {
         record["cell"]["seed"]: np.asarray(record["result"]["predictions"]) for record in records
     }

@@ -222,9 +222,9 @@ def read_records(folder: str | os.PathLike[str]) -> dict[str, Record]:
     return records
 
 
-def cell_paths(index: Mapping[str, list[int]]) -> set[str]:
+def cell_paths(index: Mapping[str, list[int]]) -> list[str]:
     """The paths below the records folder that an index of the grid names (`xpeft cells`)."""
-    return {f"{job}/seed{seed}.json" for job, seeds in index.items() for seed in seeds}
+    return [f"{job}/seed{seed}.json" for job, seeds in index.items() for seed in seeds]
 
 
 def record_path(cell: Cell) -> str:

@@ -92,8 +92,7 @@ def over_examples(
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(int(rows), (counts / rows).ravel(), size=draws)
     scores = function(drawn.reshape(draws, *counts.shape).astype(np.float64))
-    low, high = np.quantile(scores, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    return float(low), float(high)
+    return percentiles(scores)
 
 
 def over_questions(
@@ -113,7 +112,12 @@ def over_questions(
     count = sums.shape[1]
     rng = np.random.default_rng(seed)
     drawn = np.array([sums[:, rng.integers(count, size=count)].sum(axis=1) for _ in range(draws)])
-    low, high = np.quantile(_ratio(drawn[:, 0], drawn[:, 1]), [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    return percentiles(ratio(drawn[:, 0], drawn[:, 1]))
+
+
+def percentiles(drawn: Array) -> tuple[float, float]:
+    """(low, high): the middle LEVEL of the statistics [draws] of a bootstrap."""
+    low, high = np.quantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return float(low), float(high)
 
 
@@ -406,8 +410,7 @@ def iqm(
     if not columns or max(map(len, columns)) < 2:
         return None
     means = trim_mean(np.concatenate(_redrawn(columns, draws, seed), axis=1), 0.25, axis=1)
-    low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    return Interval(float(trim_mean(np.concatenate(columns), 0.25)), float(low), float(high))
+    return Interval(float(trim_mean(np.concatenate(columns), 0.25)), *percentiles(means))
 
 
 def performance_profile(
@@ -428,8 +431,9 @@ def performance_profile(
 
     drawn = np.mean([shares(values) for values in _redrawn(columns, draws, seed)], axis=0)
     value = np.mean([shares(values) for values in columns], axis=0)
-    low, high = np.quantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
-    return [Interval(*map(float, ends)) for ends in zip(value, low, high, strict=True)]
+    return [
+        Interval(float(share), *percentiles(of)) for share, of in zip(value, drawn.T, strict=True)
+    ]
 
 
 def _redrawn(columns: Sequence[Array], draws: int, seed: int) -> list[Array]:
@@ -491,7 +495,7 @@ def _macro_f1(counts: Array) -> Array:
 
 def _class_f1(counts: Array) -> Array:
     hits = np.diagonal(counts, axis1=1, axis2=2)
-    return _ratio(2 * hits, counts.sum(axis=1) + counts.sum(axis=2))
+    return ratio(2 * hits, counts.sum(axis=1) + counts.sum(axis=2))
 
 
 def _matthews(counts: Array) -> Array:
@@ -500,10 +504,10 @@ def _matthews(counts: Array) -> Array:
     hits = np.trace(counts, axis1=1, axis2=2)
     covariance = hits * rows - (true * predicted).sum(axis=1)
     spread = (rows**2 - (true**2).sum(axis=1)) * (rows**2 - (predicted**2).sum(axis=1))
-    return _ratio(covariance, np.sqrt(spread))
+    return ratio(covariance, np.sqrt(spread))
 
 
-def _ratio(above: Array, below: Array) -> Array:
+def ratio(above: Array, below: Array) -> Array:
     """above / below, 0 where below is 0: a prediction that says nothing."""
     found: Array = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     return found

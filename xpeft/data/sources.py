@@ -14,7 +14,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,12 +148,11 @@ class HubSource:
                 f"{where}: column {spec.label!r}: found the labels {', '.join(names)}, "
                 f"expected {', '.join(expected)}; pin the revision that the task was made for"
             )
-        numbers, source = range(1, len(data) + 1), f"hub {address}"
+        origin = _Origin(where, range(1, len(data) + 1), "row", f"hub {address}")
         if spec.form is not None:
-            rows = table.to_pylist()
-            return _unfolded(spec, rows, where=where, numbers=numbers, unit="row", source=source)
+            return _unfolded(spec, table.to_pylist(), origin)
         columns = {name: table.column(name).to_pylist() for name in spec.columns}
-        return _raw(spec, columns, where=where, numbers=numbers, unit="row", source=source)
+        return _raw(spec, columns, origin)
 
 
 @dataclass(frozen=True)
@@ -191,27 +190,15 @@ class LocalSource:
         """See `Source.read`."""
         path = self.find(spec, split)
         source = f"local {path.relative_to(self.folder).as_posix()}"
+
+        def origin(numbers: Sequence[int], unit: str) -> _Origin:
+            return _Origin(str(path), numbers, unit, source, sha256_file(path))
+
         if spec.form is not None:
             rows, numbers, unit = read_rows(path, FORMS[spec.form].whole_numbers)
-            return _unfolded(
-                spec,
-                rows,
-                where=str(path),
-                numbers=numbers,
-                unit=unit,
-                source=source,
-                sha256=sha256_file(path),
-            )
+            return _unfolded(spec, rows, origin(numbers, unit))
         columns, numbers, unit = read_table(path, spec)
-        return _raw(
-            spec,
-            columns,
-            where=str(path),
-            numbers=numbers,
-            unit=unit,
-            source=source,
-            sha256=sha256_file(path),
-        )
+        return _raw(spec, columns, origin(numbers, unit))
 
 
 @dataclass(frozen=True)
@@ -414,50 +401,36 @@ def read_rows(
     return rows, numbers, "row" if path.name.endswith(".parquet") else "line"
 
 
-def _unfolded(
-    spec: TaskSpec,
-    rows: Sequence[dict[str, Any]],
-    *,
-    where: str,
-    numbers: Sequence[int],
-    unit: str,
-    source: str,
-    sha256: str | None = None,
-) -> RawSplit:
-    made = unfold(spec, rows, lambda index: f"{where}: {unit} {numbers[index]}")
+@dataclass(frozen=True)
+class _Origin:
+    """Where the rows of a split were found; the fields are those of `RawSplit`."""
+
+    where: str
+    numbers: Sequence[int]
+    unit: str
+    source: str
+    sha256: str | None = None
+
+
+def _unfolded(spec: TaskSpec, rows: Sequence[dict[str, Any]], origin: _Origin) -> RawSplit:
+    numbers = origin.numbers
+    made = unfold(spec, rows, lambda index: f"{origin.where}: {origin.unit} {numbers[index]}")
     return RawSplit(
         texts=list(made.texts),
         pairs=list(made.pairs),
         labels=made.labels,
-        where=where,
-        numbers=[numbers[index] for index in made.source],
-        unit=unit,
-        source=source,
-        sha256=sha256,
         questions=made.questions if spec.answers else None,
         credits=[float(c) for c in made.credits if c is not None] if made.has_credit else None,
+        **vars(replace(origin, numbers=[numbers[index] for index in made.source])),
     )
 
 
-def _raw(
-    spec: TaskSpec,
-    columns: Columns,
-    *,
-    where: str,
-    numbers: Sequence[int],
-    unit: str,
-    source: str,
-    sha256: str | None = None,
-) -> RawSplit:
+def _raw(spec: TaskSpec, columns: Columns, origin: _Origin) -> RawSplit:
     return RawSplit(
         texts=columns[spec.text],
         pairs=None if spec.pair is None else columns[spec.pair],
         labels=columns[spec.label],
-        where=where,
-        numbers=numbers,
-        unit=unit,
-        source=source,
-        sha256=sha256,
+        **vars(origin),
     )
 
 

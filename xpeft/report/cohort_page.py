@@ -8,7 +8,7 @@ from typing import Any
 
 from xpeft.report import cohort_figures
 from xpeft.report.cohort_masks import overlaps, project
-from xpeft.report.cohort_tables import OWN_LABEL, ends, usual_scores, wins
+from xpeft.report.cohort_tables import OWN_LABEL, usual_scores, wins
 from xpeft.report.cohorts import (
     about,
     accuracies,
@@ -26,6 +26,7 @@ from xpeft.report.words import (
     arm_title,
     byte_count,
     counted,
+    ends,
     interval,
     metric_title,
     p_value,

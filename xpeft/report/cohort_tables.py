@@ -11,6 +11,7 @@ from xpeft.report.summary import VARIED, Arm, main_grid, on_cohorts, task_name, 
 from xpeft.report.words import (
     arm_title,
     byte_count,
+    ends,
     interval,
     p_value,
     score,
@@ -161,13 +162,6 @@ def _comparisons(arms: list[Arm], pairs: list[Json]) -> Table:
          "95 % over profiles and seeds", "Wins / ties / losses", "p"],
         rows,
     )  # fmt: skip
-
-
-def ends(low: float | None, high: float | None) -> str:
-    """Ends of an interval of a difference, in points."""
-    if low is None or high is None:
-        return "no interval"
-    return f"{signed(100 * low)} to {signed(100 * high)}"
 
 
 def wins(found: Json) -> str:

@@ -36,6 +36,7 @@ from xpeft.report.summary import (
 from xpeft.report.tables import (
     effect_interval,
     effect_text,
+    iqm_text,
     p_sign,
     power_text,
     settings_text,
@@ -46,6 +47,8 @@ from xpeft.report.words import (
     arm_title,
     byte_count,
     counted,
+    distinct,
+    ends,
     interval,
     loss_text,
     metric_title,
@@ -264,8 +267,8 @@ def _calculation(ledger: Json) -> Json:
 
 def _describe_scale(ledger: Json) -> str:
     lines = cohort_figures.scale_lines(ledger)
-    ends = [f"{name} {short_bytes(round(size(10**6), -6))}" for name, (*_, size) in lines.items()]
-    return f"Bytes against the number of profiles; for 1,000,000 profiles: {'; '.join(ends)}."
+    words = [f"{name} {short_bytes(round(size(10**6), -6))}" for name, (*_, size) in lines.items()]
+    return f"Bytes against the number of profiles; for 1,000,000 profiles: {'; '.join(words)}."
 
 
 def _bank_words(ledger: Json) -> list[str]:
@@ -335,9 +338,6 @@ def _run(summary: Json) -> list[Json]:
         return []
     runs = [record["run"] for record in records.values()]
     jobs = [records[arm["records"][0]]["run"] for arm in arms]
-
-    def distinct(values: Iterable[Any]) -> str:
-        return "; ".join(dict.fromkeys(str(value) for value in values))
 
     packages: dict[str, list[str]] = {}
     for run in runs:
@@ -415,13 +415,13 @@ def _task(task: str, main: Sequence[Arm], records: Json, names: Names) -> Json:
 
 
 def _describe_learning(task: str, arms: Sequence[Arm], records: Json) -> str:
-    ends = []
+    words = []
     for arm in figures.without_peers(figures.headline(arms)):
         curves = [records[path]["result"]["loss"]["loss"] for path in arm["records"]]
         if all(curves):
             mean = sum(curve[-1] for curve in curves) / len(curves)
-            ends.append(f"{arm_title(arm)} ends at {mean:.2f}")
-    return f"Training loss on {task_title(task)}: {'; '.join(ends)}."
+            words.append(f"{arm_title(arm)} ends at {mean:.2f}")
+    return f"Training loss on {task_title(task)}: {'; '.join(words)}."
 
 
 def _arm_row(arm: Arm, names: Names) -> Json:
@@ -447,18 +447,13 @@ def _arm_row(arm: Arm, names: Names) -> Json:
 
 def _difference(found: Json) -> Json:
     """A paired difference as text, in points."""
-    ends = None
-    if found["low"] is not None:
-        ends = f"{signed(100 * found['low'])} to {signed(100 * found['high'])}"
-    return {"text": signed(100 * found["mean"]), "interval": ends or "no interval"}
+    return {"text": signed(100 * found["mean"]), "interval": ends(found["low"], found["high"])}
 
 
 def _over_examples(arm: Arm) -> str:
     """Interval over examples of the difference to the adapter, in points."""
     found = arm["versus_examples"].get("single_adapter")
-    if not found:
-        return "\N{EN DASH}"
-    return f"{signed(100 * found['low'])} to {signed(100 * found['high'])}"
+    return ends(found["low"], found["high"]) if found else "\N{EN DASH}"
 
 
 def _check(arm: Arm) -> Json:
@@ -609,15 +604,13 @@ def _overall(main: Sequence[Arm], names: Names) -> Json | None:
     rows = []
     for entry in found["arms"]:
         first = next(arm for arm in main if arm["arm"] == entry["arm"])
-        middle = entry["iqm"]
+        value, around = iqm_text(entry["iqm"])
         rows.append(
             {
                 "title": entry["title"],
                 "href": names.arm(first),
-                "iqm": "\N{EN DASH}" if middle is None else signed(middle["value"]),
-                "interval": "no interval"
-                if middle is None
-                else f"{signed(middle['low'])} to {signed(middle['high'])}",
+                "iqm": value,
+                "interval": around,
                 "mean": signed(entry["mean"]),
             }
         )
@@ -654,10 +647,11 @@ def _gaps(main: Sequence[Arm], names: Names) -> list[Json]:
         adapter, head = arm["versus"].get("single_adapter"), arm["versus"].get("head_only")
         if arm["method"] == "x_peft" and adapter and adapter["mean"] < 0:
             sure = adapter["high"] is not None and adapter["high"] < 0
-            ends = _difference(adapter)["interval"]
-            add(below, arm, signed(100 * adapter["mean"]), f"({ends})", sure)
+            around = ends(adapter["low"], adapter["high"])
+            add(below, arm, signed(100 * adapter["mean"]), f"({around})", sure)
         if head and (head["low"] is None or head["low"] <= 0):
-            add(no_head, arm, signed(100 * head["mean"]), f"({_difference(head)['interval']})")
+            around = ends(head["low"], head["high"])
+            add(no_head, arm, signed(100 * head["mean"]), f"({around})")
         check = _check(arm)
         if not check["ok"]:
             add(no_learning, arm, score(arm["over_seeds"]["mean"]), f"({check['text']})")
@@ -832,10 +826,8 @@ def _provenance(summary: Json) -> Json:
         {
             "task": task_title(task_name(arm)),
             "title": arm_title(arm),
-            "config": "; ".join(
-                dict.fromkeys(records[path]["run"]["config_sha256"] for path in arm["records"])
-            ),
-            "git": "; ".join(dict.fromkeys(records[path]["run"]["git"] for path in arm["records"])),
+            "config": distinct(records[path]["run"]["config_sha256"] for path in arm["records"]),
+            "git": distinct(records[path]["run"]["git"] for path in arm["records"]),
             "seconds": _duration(records[arm["records"][0]]["run"]["wall_seconds"]),
             "rate": f"{records[arm['records'][0]]['run']['rows_per_second']:,.0f}",
             "share": _share(records[arm["records"][0]]["run"].get("encoder_share")),

@@ -7,7 +7,7 @@ licences from the specs of tasks and cohorts. The words are in `templates/`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from xpeft.data.cohort_specs import COHORTS
 from xpeft.data.specs import TASKS
 from xpeft.estimate import device_words, plan_json
 from xpeft.io import read_json, write_text
-from xpeft.report.summary import Arm, read_summary, task_name
+from xpeft.report.summary import read_summary, task_name
 from xpeft.report.tables import effect_text
-from xpeft.report.words import interval, score, task_title
+from xpeft.report.words import distinct, interval, score, task_title
 from xpeft.workflow import Plan
 
 Json = dict[str, Any]
@@ -148,7 +148,9 @@ def _experiments(
                 "seeds": ", ".join(map(str, arm["seeds"])),
                 "planned": _planned(plan, job),
                 "used": f"{used[job]:.2f}",
-                "processor": _processors(summary, arm),
+                "processor": distinct(
+                    summary["records"][path]["run"]["processor"] for path in arm["records"]
+                ),
             }
         )
     return rows
@@ -166,11 +168,6 @@ def _planned(plan: Plan | None, job: str) -> str:
         seconds += plan.sizes.tune(cohort).seconds if cohort.tuned else 0.0
         return f"{seconds / 3600:.2f}"
     return "\N{EN DASH}"
-
-
-def _processors(summary: Json, arm: Arm) -> str:
-    found: Iterable[str] = (summary["records"][path]["run"]["processor"] for path in arm["records"])
-    return "; ".join(dict.fromkeys(found))
 
 
 def _licences() -> list[Json]:

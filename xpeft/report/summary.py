@@ -23,13 +23,15 @@ from typing import Any
 from xpeft import stats
 from xpeft.data.specs import TASKS
 from xpeft.errors import RecordError, XpeftError
-from xpeft.examples import YARDSTICKS
 from xpeft.io import read_json, write_json
 from xpeft.job import PEER_METHODS
 from xpeft.records import Record, cell_paths, read_records
 from xpeft.report.missing import list_missing
 
 SCHEMA = 1
+
+YARDSTICKS = ("single_adapter", "head_only")
+"""Methods that the others are compared with on each task."""
 
 _IDENTITY = ("suite", "task", "arm", "method", "mask", "bank", "n", "k", "variant")
 _COHORT_IDENTITY = ("scope", "base", "head")
@@ -102,7 +104,7 @@ def make_summary(
     missing: list[dict[str, Any]] = []
     if cells is not None:
         index = read_json(cells)
-        paths = cell_paths(index)
+        paths = set(cell_paths(index))
         absent = sorted(paths - set(records))
         if absent and logs_dir is None:
             raise RecordError(

@@ -18,6 +18,7 @@ from xpeft.report.summary import Arm, main_grid, on_tasks, read_summary, task_na
 from xpeft.report.words import (
     arm_title,
     byte_count,
+    ends,
     interval,
     loss_text,
     metric_title,
@@ -190,16 +191,7 @@ def _gaps(arms: list[Arm]) -> Table:
             if found is None:
                 continue
             data.append(_identity(arm) | {"versus": found["arm"]} | _differences(found))
-            rows.append(
-                [
-                    task_title(task_name(arm)),
-                    arm_title(arm),
-                    _YARDSTICKS[method],
-                    signed(100 * found["mean"]),
-                    _ends(found),
-                    str(found["n"]),
-                ]
-            )
+            rows.append([*_versus(arm, method, found), str(found["n"])])
     return Table(
         "Differences to the yardsticks in points, paired by seed, with 95 % interval over seeds "
         "(t).",
@@ -208,6 +200,17 @@ def _gaps(arms: list[Arm]) -> Table:
         ["Task", "Method", "Against", "Difference", "95 % over seeds", "Seeds"],
         rows,
     )
+
+
+def _versus(arm: Arm, method: str, found: Json) -> list[str]:
+    """The cells that name an arm, its yardstick, and their difference with its interval."""
+    return [
+        task_title(task_name(arm)),
+        arm_title(arm),
+        _YARDSTICKS[method],
+        signed(100 * found["mean"]),
+        ends(found["low"], found["high"]),
+    ]
 
 
 def _examples(arms: list[Arm]) -> Table:
@@ -227,11 +230,7 @@ def _examples(arms: list[Arm]) -> Table:
             )
             rows.append(
                 [
-                    task_title(task_name(arm)),
-                    arm_title(arm),
-                    _YARDSTICKS[method],
-                    signed(100 * found["mean"]),
-                    _ends(found),
+                    *_versus(arm, method, found),
                     ", ".join(p_value(test["p_value"]) for test in found["mcnemar"])
                     or "\N{EN DASH}",
                 ]
@@ -263,15 +262,7 @@ def _overall(arms: list[Arm]) -> Table:
         for entry in found["arms"]
     ]
     rows = [
-        [
-            entry["title"],
-            signed(entry["mean"]),
-            signed(entry["iqm"]["value"]) if entry["iqm"] else "\N{EN DASH}",
-            f"{signed(entry['iqm']['low'])} to {signed(entry['iqm']['high'])}"
-            if entry["iqm"]
-            else "no interval",
-        ]
-        for entry in found["arms"]
+        [entry["title"], signed(entry["mean"]), *iqm_text(entry["iqm"])] for entry in found["arms"]
     ]
     return Table(
         "Gap of each run (task x seed) to the adapter's mean on the task, in points: mean over "
@@ -303,7 +294,7 @@ def _ablations(arms: list[Arm]) -> Table:
                 arm["variant"],
                 score(arm["over_seeds"]["mean"]),
                 signed(100 * found["mean"]) if found else "\N{EN DASH}",
-                _ends(found) if found else "\N{EN DASH}",
+                ends(found["low"], found["high"]) if found else "\N{EN DASH}",
                 byte_count(arm["bytes"]["total"]),
             ]
         )
@@ -435,6 +426,13 @@ def effect_interval(verdict: Json) -> str:
     return f"{signed(found['low'])} to {signed(found['high'])}"
 
 
+def iqm_text(middle: Json | None) -> tuple[str, str]:
+    """An interquartile mean and its interval, both in points already."""
+    if middle is None:
+        return "\N{EN DASH}", "no interval"
+    return signed(middle["value"]), ends(middle["low"] / 100, middle["high"] / 100)
+
+
 def test_text(verdict: Json) -> str:
     """What the test of a verdict asks for."""
     bound, margin = verdict["bound"] or 0, verdict["margin"] or 0
@@ -481,9 +479,3 @@ def settings_text(settings: Json) -> str:
 def _differences(found: Json | None) -> Json:
     names = {"difference": "mean", "low_over_seeds": "low", "high_over_seeds": "high", "seeds": "n"}
     return {name: found and found[key] for name, key in names.items()}
-
-
-def _ends(found: Json) -> str:
-    if found["low"] is None:
-        return "no interval"
-    return f"{signed(100 * found['low'])} to {signed(100 * found['high'])}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 TASK_TITLES = {
@@ -174,6 +174,18 @@ def interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "no interval"
     return f"{score(low)} to {score(high)}"
+
+
+def ends(low: float | None, high: float | None) -> str:
+    """Ends of an interval of a difference of scores, in points; words where there is none."""
+    if low is None or high is None:
+        return "no interval"
+    return f"{signed(100 * low)} to {signed(100 * high)}"
+
+
+def distinct(values: Iterable[Any]) -> str:
+    """The different values, each once, in the order in which they come first."""
+    return "; ".join(dict.fromkeys(map(str, values)))
 
 
 def times(ratio: float) -> str:

@@ -93,10 +93,11 @@ def _check_data(findings: Findings, records: Records, source: LocalSource, kind:
         except DataError as error:
             findings.not_checked.append(f"data of {name}: {error}")
             continue
+        found = {split: sha256_file(path) for split, path in paths.items()}
         for split, path in paths.items():
             expected = _hashes(some, "data_sha256", split)
-            findings.check("data files", _compare(str(path), sha256_file(path), expected))
-        fitting = _hashes(some, "data_sha256", "validation").get(sha256_file(paths["validation"]))
+            findings.check("data files", _compare(str(path), found[split], expected))
+        fitting = _hashes(some, "data_sha256", "validation").get(found["validation"])
         if fitting:
             _check_scores(findings, {path: some[path] for path in fitting}, spec, source)
 
