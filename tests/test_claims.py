@@ -32,6 +32,7 @@ def arm(
 ) -> list[dict[str, Any]]:
     """The entries of a summary for one arm on some tasks; scores by task."""
     cell = {"method": "x_peft", "mask": None, "bank": None, "n": None, "k": None, "variant": ""}
+    cell["head"] = None
     return [
         {
             **cell,
@@ -92,6 +93,16 @@ def test_parity_is_non_inferiority_with_a_margin(scores: tuple[float, ...], expe
 def test_seeds_are_those_that_both_sides_have() -> None:
     found = verdict("parity-hard", ADAPTER + hard(0.81, 0.80, 0.82, 0.79, 0.80))
     assert found["seeds"] == [0, 1, 2]
+    names = [f"glue/sst2/{arm}/seed{seed}.json" for arm in ("hard", "adapter") for seed in range(3)]
+    assert found["records"] == names
+
+
+def test_an_untrained_head_decides_nothing_that_does_not_ask_for_it() -> None:
+    low = arm("a", {"sst2": [0.70, 0.71, 0.69]}, method="single_adapter", head="seeded")
+    masks = hard(0.770, 0.781, 0.7592)
+    assert verdict("parity-hard", ADAPTER + low + masks)["arms"] == ["hard", "adapter"]
+    assert verdict("parity-hard", low + masks)["verdict"] == NO_EVIDENCE
+    assert verdict("parity-hard", ADAPTER + hard(0.9, 0.9, 0.91, head="seeded"))["arms"] == []
 
 
 def test_one_seed_concludes_nothing() -> None:

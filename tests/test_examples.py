@@ -100,6 +100,22 @@ def test_written_comparisons(tier: Path) -> None:
     assert (other["low"], other["high"]) == pytest.approx((-pair["high"], -pair["low"]))
 
 
+def test_an_untrained_head_is_compared_but_is_no_yardstick(tier: Path) -> None:
+    for seed in (0, 1):
+        record = read_json(tier / f"records/{TASK}/single_adapter/seed{seed}.json")
+        record["cell"]["arm"] = "adapter-seeded"
+        record["result"]["settings"]["head"] = "seeded"
+        write_record(tier / "records" / record_path(record["cell"]), record)
+    found = write_examples(tier / "records", tier / "data", tier / "examples.json")
+    (task,) = found["tasks"]
+    pairs = {(pair["left"], pair["right"]) for pair in task["pairs"]}
+    assert ("adapter-seeded", "single_adapter") in pairs
+    assert "adapter-seeded" not in {right for _, right in pairs}
+    for arm in make_summary(tier / "records")["arms"]:
+        compared = {found["arm"] for found in arm["versus"].values()}
+        assert compared == {"single_adapter", "head_only"} - {arm["arm"]}
+
+
 def test_the_summary_and_its_table_hold_them(tier: Path) -> None:
     write_examples(tier / "records", tier / "data", tier / "examples.json")
     summary = make_summary(tier / "records", examples=tier / "examples.json")

@@ -26,6 +26,10 @@ TIERS = ("quick", "small", "paper")
 def test_papers_of_made_up_records(tmp_path: Path) -> None:
     tier = tmp_path / "results" / "small"
     make_tier(tier, tasks=("glue/sst2", "glue/rte"))
+    later = tier / "records/glue/sst2/head_only/seed2.json"  # a seed that another process added
+    record = read_json(later)
+    record["run"] |= {"finished": "2031-01-01T00:00:00Z", "wall_seconds": 7200.0}
+    write_json(later, record)
     write_summary(tier / "records", tier / "summary.json")
     write_json(tier / "ledger.json", make_ledger())
     write_claims(tier / "summary.json", tier / "claims.json", [tier / "ledger.json"])
@@ -38,6 +42,9 @@ def test_papers_of_made_up_records(tmp_path: Path) -> None:
     seconds = read_json(tier / "records/glue/rte/single_adapter/seed0.json")["run"]["wall_seconds"]
     (row,) = [line for line in artifact.splitlines() if "glue/rte/single_adapter)" in line]
     assert f"| {seconds / 3600:.2f} |" in row
+    first = read_json(tier / "records/glue/sst2/head_only/seed0.json")["run"]["wall_seconds"]
+    (added,) = [line for line in artifact.splitlines() if "glue/sst2/head_only)" in line]
+    assert f"| {first / 3600 + 2:.2f} |" in added
     plan = Plan.make(load_config(configs[1]))
     planned = plan.sizes.train(plan.jobs["glue/rte/single_adapter"]).seconds / 3600
     assert f"| {planned:.2f} |" in row

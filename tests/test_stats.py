@@ -238,14 +238,24 @@ def test_seeds_needed_are_enough_and_no_more_than_that() -> None:
 
 
 def test_interquartile_mean_is_that_of_scipy_over_all_runs() -> None:
-    gaps = {"a": [-0.30, 0.01, 0.02], "b": [0.00, -0.01, 0.03, 0.02, 0.05]}
+    gaps = {"a": [-0.30, 0.01, 0.02, 0.04], "b": [0.00, -0.01, 0.03, 0.05]}
     found = stats.iqm(gaps)
     assert found is not None
-    assert found.value == pytest.approx(np.sort([*gaps["a"], *gaps["b"]])[2:6].mean())
+    runs = [*gaps["a"], *gaps["b"]]
+    assert found.value == pytest.approx(scipy_stats.trim_mean(runs, 0.25))
     assert found.low <= found.value <= found.high
     assert found == stats.iqm(gaps)
     assert stats.iqm({"a": [0.1], "b": [0.2]}) is None
     assert stats.iqm({}) is None
+
+
+def test_a_task_with_more_seeds_weighs_no_more_in_the_interquartile_mean() -> None:
+    few = stats.iqm({"a": [-0.3, 0.01, 0.02], "b": [0.0, -0.01, 0.03], "c": [0.1, 0.2, 0.1]})
+    many = stats.iqm({"a": [-0.3, 0.01, 0.02], "b": [0.0, -0.01, 0.03] * 4, "c": [0.1, 0.2, 0.1]})
+    assert few is not None and many is not None
+    assert many.value == pytest.approx(few.value)
+    by_hand = stats.iqm({"a": [0.0], "b": [0.1, 0.3]})  # of mass 1/2 and twice 1/4
+    assert by_hand is not None and by_hand.value == pytest.approx((0.0 * 0.25 + 0.1 * 0.25) / 0.5)
 
 
 def test_the_bootstrap_over_seeds_keeps_to_its_task() -> None:

@@ -40,6 +40,7 @@ from xpeft.report.summary import (
     read_summary,
     scores_by_seed,
     task_name,
+    trained_heads,
     varied,
 )
 from xpeft.report.words import counted, ends, signed, task_title, times
@@ -250,7 +251,10 @@ def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None
     verdict = _verdict(test)
     detectable = stats.detectable(difference)
     tasks = _by_task(left, right, margin)
-    names = [task["task"] for task in tasks]
+    seeds = {
+        task_name(one): set(one["seeds"]) & set(other["seeds"])
+        for one, other in _shared(left, right)
+    }
     return {
         "verdict": verdict,
         "sentence": _score_sentence(difference, verdict, margin, tasks, left_out, _over(left)),
@@ -264,14 +268,8 @@ def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None
         "seeds_needed": stats.seeds_needed(difference.sds, POINT / 100),
         "tasks": tasks,
         "left_out": left_out,
-        "seeds": sorted(
-            {
-                seed
-                for one, other in _shared(left, right)
-                for seed in set(one["seeds"]) & set(other["seeds"])
-            }
-        ),
-    } | _evidence(left, right, names)
+        "seeds": sorted(set().union(*seeds.values())),
+    } | _evidence(left, right, [task["task"] for task in tasks], seeds)
 
 
 def _by_task(left: list[Arm], right: list[Arm], margin: float) -> list[Json]:
@@ -412,6 +410,8 @@ def _groups(arms: list[Arm], wanted: Mapping[str, Any]) -> list[list[Arm]]:
     """Arms that fit, one list (an arm on all its tasks) for each name."""
     if "variant" not in wanted:
         arms = main_grid(arms)
+    if "head" not in wanted:
+        arms = trained_heads(arms)
     fitting = [arm for arm in arms if all(arm[key] == value for key, value in wanted.items())]
     names = dict.fromkeys(arm["arm"] for arm in fitting)
     return [[arm for arm in fitting if arm["arm"] == name] for name in names]
@@ -431,9 +431,20 @@ def _scores(arms: list[Arm]) -> dict[str, dict[int, float]]:
     return {task_name(arm): scores_by_seed(arm) for arm in arms}
 
 
-def _evidence(left: list[Arm], right: list[Arm], tasks: list[str]) -> Json:
-    used = [arm for arm in (*left, *right) if task_name(arm) in tasks]
+def _evidence(
+    left: list[Arm],
+    right: list[Arm],
+    tasks: list[str],
+    seeds: Mapping[str, set[int]] | None = None,
+) -> Json:
+    """The arms and their records on some tasks: of the seeds of each task, where they are given."""
     return {
         "arms": [left[0]["arm"], right[0]["arm"]],
-        "records": [path for arm in used for path in arm["records"]],
+        "records": [
+            path
+            for arm in (*left, *right)
+            if (task := task_name(arm)) in tasks
+            for seed, path in zip(arm["seeds"], arm["records"], strict=True)
+            if seeds is None or seed in seeds[task]
+        ],
     }

@@ -211,11 +211,12 @@ def _predictions(records: list[Record]) -> dict[int, Array]:
 
 
 def _pairs(arms: Mapping[str, list[Record]]) -> Iterator[tuple[str, str]]:
-    """Each arm with each yardstick of the main grid."""
+    """Each arm with each yardstick: of the main grid, with a trained head."""
     for method in YARDSTICKS:
         for right, records in arms.items():
-            cell = records[0]["cell"]
-            if cell["method"] == method and not cell["variant"]:
+            cell, settings = records[0]["cell"], records[0]["result"]["settings"]
+            plain = not cell["variant"] and settings.get("head") != "seeded"
+            if cell["method"] == method and plain:
                 yield from ((left, right) for left in arms if left != right)
 
 

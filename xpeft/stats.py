@@ -393,8 +393,9 @@ def iqm(
     """Interquartile mean over all runs of all tasks, with a bootstrap stratified by task.
 
     The mean of the middle half of the runs (task x seed): less swayed by one odd task than the
-    mean, less wasteful than the median (Agarwal et al., NeurIPS 2021, arXiv 2108.13264). The
-    interval draws the seeds of each task again, with replacement; the tasks are taken as given.
+    mean, less wasteful than the median (Agarwal et al., NeurIPS 2021, arXiv 2108.13264). Tasks
+    count the same, whatever their numbers of seeds (ours). The interval draws the seeds of each
+    task again, with replacement; the tasks are taken as given, and so is the yardstick.
 
     Args:
         gaps: [S] values of each task, on one scale, as differences to a yardstick are.
@@ -404,13 +405,23 @@ def iqm(
     Returns:
         None without runs, or where no task has a second seed.
     """
-    from scipy.stats import trim_mean
-
     columns = [np.asarray(values, dtype=np.float64) for values in gaps.values() if len(values)]
     if not columns or max(map(len, columns)) < 2:
         return None
-    means = trim_mean(np.concatenate(_redrawn(columns, draws, seed), axis=1), 0.25, axis=1)
-    return Interval(float(trim_mean(np.concatenate(columns), 0.25)), *percentiles(means))
+    weights = np.concatenate([np.full(len(c), 1 / len(c) / len(columns)) for c in columns])
+    means = _middle(np.concatenate(_redrawn(columns, draws, seed), axis=1), weights)
+    value = _middle(np.concatenate(columns)[None], weights)
+    return Interval(float(value[0]), *percentiles(means))
+
+
+def _middle(values: Array, weights: Array) -> Array:
+    """Mean of the middle half of the mass: values [draws, R] with weights [R] of sum 1; [draws]."""
+    order = np.argsort(values, axis=1)
+    above = np.cumsum(weights[order], axis=1)
+    below = above - weights[order]
+    inside = np.clip(np.minimum(above, 0.75) - np.maximum(below, 0.25), 0, None)
+    found: Array = (np.take_along_axis(values, order, axis=1) * inside).sum(axis=1) / 0.5
+    return found
 
 
 def performance_profile(

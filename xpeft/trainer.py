@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 CURVE_POINTS = 40
 """Most points of a learning curve in a record."""
 
-ONE_CLASS = ("f1a",)
+ONE_CLASS = ("f1", "f1a")
 """Metrics that count the class 1 alone, so that another majority class would score 0."""
 
 

@@ -48,7 +48,8 @@ QUESTIONS = (
     Question(
         "Why masks rather than new adapters?",
         "A new adapter is hundreds of thousands of numbers for each profile; a mask is one number, "
-        "or one bit, for each adapter of the bank. The bank is paid for once.",
+        "or one bit, for each adapter of the bank, in each block and side. The bank is paid for "
+        "once.",
         ("trained-parameters", "parity-soft", "parity-hard"),
         (("calculation", "bytes from one profile to a million"),),
     ),
@@ -61,7 +62,8 @@ QUESTIONS = (
     ),
     Question(
         "Hard or soft masks?",
-        "A hard mask takes a bit where a soft one takes four bytes, and knows less: chosen or not.",
+        "For each adapter of the bank, in each block and side, a hard mask takes a bit where a "
+        "soft one takes four bytes, and knows less: chosen or not.",
         ("hard-soft",),
         (("results", "scores of both"),),
     ),
@@ -94,7 +96,8 @@ QUESTIONS = (
     ),
     Question(
         "Do more adapters help, and when does it hurt?",
-        "Each adapter more costs two bits a block, memory of the bank and time to add it up.",
+        "Each adapter more costs a profile two bits (hard) or eight bytes (soft) a block, and all "
+        "of them memory of the bank and time to add it up.",
         ("more-adapters", "more-adapters-soft", "too-many-adapters"),
         (("results", "scores by N"),),
     ),

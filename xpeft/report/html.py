@@ -337,14 +337,13 @@ def _run(summary: Json) -> list[Json]:
     if not arms:
         return []
     runs = [record["run"] for record in records.values()]
-    jobs = [records[arm["records"][0]]["run"] for arm in arms]
 
     packages: dict[str, list[str]] = {}
     for run in runs:
         for name, version in run["versions"].items():
             packages.setdefault(name, []).append(version)
     seeds = sorted({seed for arm in arms for seed in arm["seeds"]})
-    seconds = sum(run["wall_seconds"] for run in jobs)
+    seconds = sum(arm["seconds"] for arm in arms)
     peak = max((run.get("peak_memory_bytes") or 0 for run in runs), default=0)
     finished = sorted(run["finished"] for run in runs)
     rows = [
@@ -828,7 +827,7 @@ def _provenance(summary: Json) -> Json:
             "title": arm_title(arm),
             "config": distinct(records[path]["run"]["config_sha256"] for path in arm["records"]),
             "git": distinct(records[path]["run"]["git"] for path in arm["records"]),
-            "seconds": _duration(records[arm["records"][0]]["run"]["wall_seconds"]),
+            "seconds": _duration(arm["seconds"]),
             "rate": f"{records[arm['records'][0]]['run']['rows_per_second']:,.0f}",
             "share": _share(records[arm["records"][0]]["run"].get("encoder_share")),
         }

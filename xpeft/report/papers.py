@@ -96,14 +96,8 @@ def _tier(plan: Plan) -> Json:
 
 
 def _used_hours(summary: Json) -> dict[str, float]:
-    """Hours of the process that wrote an arm's records, all seeds and tuning, by job."""
-    return {
-        f"{task_name(arm)}/{arm['arm']}": max(
-            summary["records"][path]["run"]["wall_seconds"] for path in arm["records"]
-        )
-        / 3600
-        for arm in summary["arms"]
-    }
+    """Hours of the processes that wrote an arm's records, all seeds and tuning, by job."""
+    return {f"{task_name(arm)}/{arm['arm']}": arm["seconds"] / 3600 for arm in summary["arms"]}
 
 
 def _actual(summary: Json, used: dict[str, float]) -> str:

@@ -159,6 +159,15 @@ def main_grid(arms: Iterable[Arm]) -> list[Arm]:
     return [arm for arm in arms if not arm["variant"]]
 
 
+def trained_heads(arms: Iterable[Arm]) -> list[Arm]:
+    """The arms whose head was trained.
+
+    Yardsticks are these alone, and claims unless they ask for another head: with a head that is
+    drawn and frozen an arm is another method.
+    """
+    return [arm for arm in arms if arm["head"] != "seeded"]
+
+
 def on_tasks(arms: Iterable[Arm]) -> list[Arm]:
     """The arms on tasks: all but those on cohorts, which have a section of their own."""
     return [arm for arm in arms if not arm["profiles"]]
@@ -175,7 +184,8 @@ def learned(arms: Iterable[Arm]) -> tuple[list[str], list[str]]:
     Means over tasks are taken over the first: where the yardstick has learned nothing, a distance
     from it says nothing.
     """
-    adapters = [arm for arm in arms if arm["method"] == "single_adapter" and not arm["variant"]]
+    plain = trained_heads(main_grid(arms))
+    adapters = [arm for arm in plain if arm["method"] == "single_adapter"]
     above = [arm["over_seeds"]["mean"] > arm["majority"] for arm in adapters]
     return (
         [task_name(arm) for arm, fits in zip(adapters, above, strict=True) if fits],
@@ -200,7 +210,7 @@ def _make_arms(records: Mapping[str, Record]) -> list[Arm]:
         arm["versus"] = {
             method: _difference(arm, other)
             for method in YARDSTICKS
-            for other in on_tasks(main_grid(same))
+            for other in trained_heads(on_tasks(main_grid(same)))
             if other["method"] == method and other is not arm
         }
         changed = _changed(arm, same)
@@ -267,8 +277,15 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
         "bytes": results[0]["bytes"],
         "settings": settings,
         "steps": results[0]["steps"],
+        "seconds": _seconds(records),
         "profiles": _profiles(results, paths),
     }
+
+
+def _seconds(records: list[Record]) -> float:
+    """Of the processes that wrote some records, tuning included; one process writes many seeds."""
+    runs = {(r["run"]["finished"], r["run"]["wall_seconds"]) for r in records}
+    return float(sum(seconds for _, seconds in sorted(runs)))
 
 
 def _over_examples(cell: Any, result: Any) -> tuple[float, float] | None:

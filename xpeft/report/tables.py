@@ -266,7 +266,8 @@ def _overall(arms: list[Arm]) -> Table:
     ]
     return Table(
         "Gap of each run (task x seed) to the adapter's mean on the task, in points: mean over "
-        "tasks, and interquartile mean of the runs with a 95 % bootstrap interval over seeds.",
+        "tasks, and interquartile mean of the runs with a 95 % bootstrap interval over the "
+        "method's seeds; the adapter's mean is taken as it is.",
         ["arm", "mean", "iqm", "low_over_seeds", "high_over_seeds", "tasks", "left_out"],
         data,
         ["Method", "Mean", "IQM", "95 % over seeds"],
