@@ -44,7 +44,7 @@ def test_every_method_is_a_point_with_the_bytes_of_its_own_records(
     arms: list[dict[str, Any]],
 ) -> None:
     points, tasks = make_points(arms)
-    assert tasks == 3
+    assert tasks == list(SMALL[:3])
     assert len(points) == len(WIDE) >= 12
     for point in points:
         own = [arm for arm in arms if arm["arm"] == point.arm["arm"]]
@@ -68,7 +68,34 @@ def test_points_of_another_encoder_or_of_fewer_tasks_are_left_out(
     changed.remove(next(arm for arm in changed if arm["arm"] == "vera"))
     shown = {point.arm["arm"] for point in make_points(changed)[0]}
     assert set(WIDE) - shown == {"lora", "vera"}
-    assert make_points([arm for arm in arms if arm["method"] != "single_adapter"]) == ([], 0)
+    assert make_points([arm for arm in arms if arm["method"] != "single_adapter"]) == ([], [])
+
+
+def test_the_tasks_are_those_that_most_methods_share(arms: list[dict[str, Any]]) -> None:
+    peers = [name for name in WIDE if name not in (*MAIN, "full")]
+    few = [a for a in arms if a["arm"] not in peers or f"{a['suite']}/{a['task']}" in SMALL[:2]]
+    points, tasks = make_points(few)
+    assert tasks == list(SMALL[:2])
+    assert {point.arm["arm"] for point in points} == set(WIDE)
+    own = next(p for p in points if p.arm["arm"] == "head_only")
+    gaps = [
+        100 * a["versus"]["single_adapter"]["mean"]
+        for a in arms
+        if a["arm"] == "head_only" and f"{a['suite']}/{a['task']}" in tasks
+    ]
+    assert own.gap == pytest.approx(np.mean(gaps))
+    one = [a for a in arms if a["arm"] not in peers or f"{a['suite']}/{a['task']}" in SMALL[:1]]
+    assert make_points(one)[1] == list(SMALL[:3])  # a single task is no comparison over tasks
+
+
+def test_two_points_of_one_size_of_bank_are_told_apart(arms: list[dict[str, Any]]) -> None:
+    def twin(changes: dict[str, Any]) -> list[dict[str, Any]]:
+        own = [copy.deepcopy(a) for a in arms if a["arm"] == "x_peft-hard-n100-k50"]
+        return [a | changes for a in own]
+
+    more = [*arms, *twin({"arm": "k10", "k": 10}), *twin({"arm": "seeded", "head": "seeded"})]
+    names = {note.get_text() for note in bytes_figure(more).axes[0].texts}
+    assert {"hard N=100 k=50", "N=100 k=10", "hard N=100 seeded head"} <= names
 
 
 def test_each_panel_names_its_points_beside_them(arms: list[dict[str, Any]]) -> None:

@@ -70,9 +70,10 @@ CAPTIONS = {
     "the adapter's mean on the same task; tasks count the same. Further right is better. Bands: "
     "95 % bootstrap over seeds at each place.",
     "bytes": "Difference to a single adapter, mean with 95 % interval over seeds, against what a "
-    "profile stores (bytes, logarithmic), with and without its head; over the tasks on which the "
-    "adapter is above the majority class. Bytes of a peer are the file that its library writes. "
-    "The dashed line is the frontier: the best score for at most so many bytes.",
+    "profile stores (bytes, logarithmic), with and without its head; over the tasks that most "
+    "methods share, of those on which the adapter is above the majority class. Bytes of a peer are "
+    "the file that its library writes. The dashed line is the frontier: the best score for at most "
+    "so many bytes.",
     "learning": "Training loss: thin lines are seeds, thick lines their mean. Peers are left out.",
     **cohort_figures.CAPTIONS,
 }

@@ -17,15 +17,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from xpeft import stats
 from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, short_bytes, styled, ticks
 from xpeft.report.labels import Label, place_labels
-from xpeft.report.summary import Arm, learned, scores_by_seed, task_name
-from xpeft.report.words import short_title
+from xpeft.report.summary import Arm, learned, scores_by_seed, task_name, trained_heads
+from xpeft.report.words import short_title, task_title
 
 YARD = "single_adapter"
 
 
 @dataclass(frozen=True)
 class Point:
-    """An arm, over the tasks on which the adapter learned, which all shown arms have.
+    """An arm, over the tasks that are compared (`shared_tasks`), which all shown arms have.
 
     Attributes:
         arm: one of its entries, for its names and marks.
@@ -42,16 +42,34 @@ class Point:
     high: float | None
 
 
-def make_points(arms: Sequence[Arm]) -> tuple[list[Point], int]:
-    """The points, and the number of tasks; none where there is no adapter to compare with."""
-    groups: dict[str, list[Arm]] = {}
+def shared_tasks(arms: Sequence[Arm]) -> list[str]:
+    """The tasks to compare over: those that give most results to compare (methods x tasks).
+
+    Of the sets of tasks on which an arm has records and the adapter learned; of equals the largest.
+    """
     tasks, _ = learned(arms)
+    owned: dict[str, set[str]] = {}
+    for arm in arms:
+        owned.setdefault(arm["arm"], set()).update({task_name(arm)} & set(tasks))
+
+    def results(own: set[str]) -> tuple[int, int]:
+        return len(own) * sum(own <= other for other in owned.values()), len(own)
+
+    best = max(owned.values(), key=results, default=set())
+    return [task for task in tasks if task in best]
+
+
+def make_points(arms: Sequence[Arm]) -> tuple[list[Point], list[str]]:
+    """The points, and the tasks; none where there is no adapter to compare with."""
+    groups: dict[str, list[Arm]] = {}
+    tasks = shared_tasks(arms)
     for arm in arms:
         if task_name(arm) in tasks:
             groups.setdefault(arm["arm"], []).append(arm)
-    yard = next((group for group in groups.values() if group[0]["method"] == YARD), None)
+    plain = {arm["arm"] for arm in trained_heads(arms) if arm["method"] == YARD}
+    yard = next((group for name, group in groups.items() if name in plain), None)
     if yard is None:
-        return [], 0
+        return [], []
     scores = {task_name(arm): scores_by_seed(arm) for arm in yard}
     encoders = {task_name(arm): arm.get("encoder") for arm in yard}
     points = []
@@ -73,7 +91,7 @@ def make_points(arms: Sequence[Arm]) -> tuple[list[Point], int]:
                 100 * found.high if ends and found.high is not None else None,
             )
         )
-    return points, len(scores)
+    return points, tasks
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -90,7 +108,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
 
 @styled
 def bytes_figure(arms: Sequence[Arm]) -> Figure:
-    """Score against what a profile stores, mean over the tasks that all shown arms have."""
+    """Score against what a profile stores, mean over the tasks that most arms share."""
     points, tasks = make_points(arms)
     if len(points) < 2:
         return empty("No evidence yet: no records beside single_adapter.")
@@ -100,14 +118,13 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
         (upper, "All that a profile stores", [(point, point.total) for point in points]),
         (lower, "Without its head", [(point, point.bare) for point in points if point.bare]),
     )
+    over = f"mean of {len(tasks)} tasks" if len(tasks) > 3 else ", ".join(map(task_title, tasks))
     for axes, title, shown in panels:
         _marks(axes, shown)
         axes.set_ylim(*_range([point for point, _ in shown]))
         axes.set_title(title)
         axes.set_xlabel("stored a profile (bytes, logarithmic)")
-        axes.set_ylabel(
-            f"points to a single adapter,\nmean of {tasks} task{'s' if tasks > 1 else ''}"
-        )
+        axes.set_ylabel(f"points to a single adapter,\n{over}")
     for axes, _, shown in panels:  # now that nothing moves any more
         _names(axes, shown)
     return figure
@@ -154,13 +171,21 @@ def _names(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
         if point.low is not None and point.high is not None:
             lines.append((size, max(low, point.low), size, min(high, point.high)))
     labels, named = [], set()
-    for point, size in shown:
+    kinds = [_kind(point.arm) for point, _ in shown]
+    for (point, size), kind in zip(shown, kinds, strict=True):
         arm = point.arm
-        kind = (arm["method"], arm["mask"], arm["bank"])  # its colour and mark say it again
         text = f"N={arm['n']}" if kind in named else short_title(arm)
+        twins = [p.arm["n"] for (p, _), other in zip(shown, kinds, strict=True) if other == kind]
+        if arm["k"] and twins.count(arm["n"]) > 1:
+            text += f" k={arm['k']}"
         named.add(kind)
         labels.append(Label(size, point.gap, text, mark_of(arm)[0]))
     place_labels(axes, labels, lines)
+
+
+def _kind(arm: Arm) -> tuple[Any, ...]:
+    """What the colour and the mark of a point say again, so that its label need not."""
+    return arm["method"], arm["mask"], arm["bank"], arm["head"]
 
 
 def _range(points: Sequence[Point]) -> tuple[float, float]:
