@@ -206,6 +206,7 @@ def test_counted_claims() -> None:
         "memory-masks": ("supported", 11468),
         "memory-norm": ("contradicted", 727),
         "memory-head": ("contradicted", 77),
+        "memory-all-in": ("supported", 10462),
         "trained-parameters": ("supported", 373),
     }
     sentence = next(item["sentence"] for item in found if item["id"] == "memory-masks")

@@ -26,7 +26,7 @@ from profilefactory import (
 
 from xpeft.errors import CodecError, StoreError
 from xpeft.ids import id_text
-from xpeft.store import ProfileStore
+from xpeft.store import ProfileStore, profile_file_bytes
 from xpeft.storefile import page_size
 
 
@@ -394,6 +394,16 @@ def test_a_store_filled_in_random_order_is_small(path: Path) -> None:
             store.put_many(many_profiles(form, 1000, seed=i))
         assert path.stat().st_size <= 1.2 * 10_000 * form.payload_bytes
         assert form.payload_bytes == 312
+
+
+@pytest.mark.parametrize("n", [40, 100, 200, 400])
+def test_the_bytes_a_profile_takes_in_a_file_are_those_of_the_formula(n: int, path: Path) -> None:
+    form = large_format(n, n // 2)
+    with ProfileStore.create(path, form) as store:
+        for i in range(20):
+            store.put_many(many_profiles(form, 2000, seed=i))
+    expected = profile_file_bytes(form.payload_bytes)
+    assert path.stat().st_size / 40_000 == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts written bytes by /proc")

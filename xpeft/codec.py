@@ -4,20 +4,22 @@ A profile has a mask M_A over the down-projections and M_B over the up-projectio
 Stored are their rows one after another, blocks 0 to L-1 of M_A, then those of M_B. Sides other
 than `separate` store one matrix: `tied` (M_A = M_B), `down` (M_A alone) or `up` (M_B alone).
 
-    codec        a row of N entries becomes                                 bytes a row
-    soft32       little-endian float32 numbers                              4 N
-    soft16       little-endian float16 numbers, rounded to nearest          2 N
-    bits         adapter i is bit i % 8 of byte i // 8                      ceil(N / 8)
-    enumerative  its number among the C(N, k) rows with k ones, as a        ceil(log2 C(N, k) / 8)
-                 little-endian integer
+    codec        the R rows of N entries become                             bytes
+    soft32       little-endian float32 numbers                              4 N R
+    soft16       little-endian float16 numbers, rounded to nearest          2 N R
+    bits         row by row, adapter i is bit i % 8 of byte i // 8          ceil(N / 8) R
+    enumerative  their number among all masks with k ones in each row,      ceil(R log2 C(N, k) / 8)
+                 as one little-endian integer
 
-The number is that of the combinatorial number system: ones at p_1 < p_2 < ... < p_k make
-C(p_1, 1) + C(p_2, 2) + ... + C(p_k, k), exact for any N with Python's integers.
+A row's number is that of the combinatorial number system: ones at p_1 < p_2 < ... < p_k make
+C(p_1, 1) + C(p_2, 2) + ... + C(p_k, k). The numbers of the rows are the digits of the mask's, the
+first row's the lowest, in the base C(N, k): exact for any N with Python's integers, and no code of
+all hard masks has fewer bytes.
 
 Codes are canonical: a mask has one code and a code one mask, so `decode(encode(m)) == m` (soft16:
 for numbers that are float16) and `encode(decode(c)) == c`. What is not a code raises CodecError:
 a wrong length, padding bits that are set, a row without exactly k ones, a number not below
-C(N, k), a soft mask that is not finite. That is no checksum. With k given, one flipped bit in
+C(N, k) ** R, a soft mask that is not finite. That is no checksum. With k given, one flipped bit in
 `bits` is always noticed and a pair may not be; in `enumerative` and the soft codecs most flips
 make another valid mask. Finding them is the business of the checksum of whoever stores the code.
 """
@@ -27,7 +29,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any, Literal, get_args
 
@@ -97,20 +99,20 @@ class MaskFormat:
         """Rows that are stored: 2 L for separate sides, else L."""
         return self.layers * (2 if self.sides == "separate" else 1)
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        if self.soft:
-            return self.n * np.dtype(_FLOATS[self.codec]).itemsize
-        if self.codec == "bits":
-            return _ceil8(self.n)
-        assert self.k is not None
-        return _ceil8((math.comb(self.n, self.k) - 1).bit_length())
-
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of a profile's masks."""
-        return self.rows * self.row_bytes
+        if self.soft:
+            return self.rows * self.n * np.dtype(_FLOATS[self.codec]).itemsize
+        if self.codec == "bits":
+            return self.rows * _ceil8(self.n)
+        return _ceil8((self._masks - 1).bit_length())
+
+    @cached_property
+    def _masks(self) -> int:
+        """How many masks there are with k ones in each row."""
+        assert self.k is not None
+        return math.comb(self.n, self.k) ** self.rows
 
     def encode(self, down: Array | None = None, up: Array | None = None) -> bytes:
         """The code of one profile's masks.
@@ -215,41 +217,49 @@ class MaskFormat:
         return ones
 
     def _rank(self, ones: npt.NDArray[np.bool_]) -> Bytes:
-        """Numbers of rows [P, rows, N] with k ones, as [P, nbytes]."""
+        """Numbers of masks [P, rows, N] with k ones a row, as [P, nbytes]."""
         assert self.k is not None
-        columns, size = _binomials(self.n, self.k), self.row_bytes
-        positions = np.nonzero(ones)[2].reshape(ones.shape[0] * self.rows, self.k)
-        offsets = (positions - np.arange(self.k)).tolist()
-        code = b"".join(
-            sum(column[o] for column, o in zip(columns, row, strict=True)).to_bytes(size, "little")
-            for row in offsets
-        )
-        return np.frombuffer(code, np.uint8).reshape(len(ones), self.nbytes)
+        columns, base = _binomials(self.n, self.k), math.comb(self.n, self.k)
+        positions = np.nonzero(ones)[2].reshape(len(ones), self.rows, self.k)
+        codes = []
+        for mask in (positions - np.arange(self.k)).tolist():
+            number = 0
+            for offsets in reversed(mask):
+                row = sum(column[o] for column, o in zip(columns, offsets, strict=True))
+                number = number * base + row
+            codes.append(number.to_bytes(self.nbytes, "little"))
+        return np.frombuffer(b"".join(codes), np.uint8).reshape(len(ones), self.nbytes)
 
     def _unrank(self, codes: Bytes) -> npt.NDArray[np.bool_]:
-        """Rows [P, rows, N] of numbers [P, nbytes]: each one sits as far up as fits."""
+        """Masks [P, rows, N] of numbers [P, nbytes]."""
         assert self.k is not None
-        columns, size, total = _binomials(self.n, self.k), self.row_bytes, math.comb(self.n, self.k)
-        flat, count = codes.tobytes(), len(codes) * self.rows
+        base = math.comb(self.n, self.k)
         positions = []
-        for row in range(count):
-            rank = int.from_bytes(flat[row * size : (row + 1) * size], "little")
-            if rank >= total:
+        for profile, code in enumerate(codes):
+            number = int.from_bytes(code.tobytes(), "little")
+            if number >= self._masks:
                 raise CodecError(
-                    f"{self._where(*divmod(row, self.rows))}: found a code not below "
-                    f"C({self.n}, {self.k}); it is damaged or of another N or k"
+                    f"mask of profile {profile}: found a code not below C({self.n}, {self.k}) ** "
+                    f"{self.rows}, expected that of a mask; it is damaged or of another N or k"
                 )
-            found, end = [], self.n - self.k + 1
-            for i in range(self.k - 1, -1, -1):
-                offset = bisect_right(columns[i], rank, 0, end) - 1
-                rank -= columns[i][offset]
-                found.append(offset + i)
-                end = offset + 1
-            positions.append(found)
-        ones = np.zeros((count, self.n), dtype=bool)
-        places = np.array(positions, dtype=np.intp).reshape(count, self.k)
-        ones[np.arange(count)[:, None], places] = True
+            for _ in range(self.rows):
+                number, rank = divmod(number, base)
+                positions.append(self._unrank_row(rank))
+        ones = np.zeros((len(codes) * self.rows, self.n), dtype=bool)
+        places = np.array(positions, dtype=np.intp).reshape(len(ones), self.k)
+        ones[np.arange(len(ones))[:, None], places] = True
         return ones.reshape(len(codes), self.rows, self.n)
+
+    def _unrank_row(self, rank: int) -> list[int]:
+        """Places of the ones of a row with this number: each one sits as far up as fits."""
+        assert self.k is not None
+        columns, found, end = _binomials(self.n, self.k), [], self.n - self.k + 1
+        for i in range(self.k - 1, -1, -1):
+            offset = bisect_right(columns[i], rank, 0, end) - 1
+            rank -= columns[i][offset]
+            found.append(offset + i)
+            end = offset + 1
+        return found
 
     def _describe(self) -> str:
         k = "" if self.k is None else f", k = {self.k}"

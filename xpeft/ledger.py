@@ -25,6 +25,7 @@ from xpeft.io import write_bytes, write_json
 from xpeft.job import OWN_WEIGHTS, PEER_METHODS, MaskKind, Method, Norm, Sides
 from xpeft.peersizes import PeerSize, peer_sizes
 from xpeft.shapes import EncoderShape, encoder_shape
+from xpeft.store import profile_file_bytes
 
 SCHEMA = 1
 GOAL = 10_000
@@ -191,6 +192,7 @@ def ledger(
         "gain": gain,
         "goal": {"ratio": GOAL, "bytes": size // GOAL},
         "combinations": _combinations(masks, norm, head, gain, size),
+        "store": _stored(masks, classes, size),
         "codes": _codes(layers, adapters, k, size),
         "bank": banks,
         "profiles": [_share(p, size, hard, banks) for p in profiles],
@@ -310,7 +312,6 @@ def _adapter(layers: int, d: int, b: int) -> Json:
 
 def _masks(layers: int, n: int, k: int) -> dict[str, Json]:
     """Each way to store M_A and M_B: its bytes, and how they come about."""
-    row = MaskFormat("enumerative", layers, n, k).row_bytes
     bits = information_limit_bits(layers, n, k)
     rows = f"2 x {layers}"
     return {
@@ -328,7 +329,7 @@ def _masks(layers: int, n: int, k: int) -> dict[str, Json]:
         },
         "hard_enumerative": {
             "bytes": code_bytes("enumerative", layers, n, k),
-            "formula": f"2 L ceil(log2 C({n}, {k}) / 8) = {rows} x {row}",
+            "formula": f"ceil(2 L log2 C({n}, {k}) / 8) = ceil({bits:,} / 8)",
         },
         "information_limit": {
             "bits": bits,
@@ -378,6 +379,30 @@ def _combinations(
                 "reaches_goal": adapter >= GOAL * size,
             }
         )
+    return result
+
+
+def _stored(masks: dict[str, Json], classes: int, adapter: int) -> list[Json]:
+    """What a profile takes of a store's file, all-in: data, checksum, id, index, page.
+
+    Its head is shared or drawn from a seed; of it a profile may keep a bias of its own.
+    """
+    result = []
+    for code, name in (("hard_bits", "bit sets"), ("hard_enumerative", "enumerative code")):
+        for bias in sorted({0, 2, classes}):
+            payload = masks[code]["bytes"] + 4 * bias
+            size = profile_file_bytes(payload)
+            result.append(
+                {
+                    "key": code.removeprefix("hard_") + (f"+bias{bias}" if bias else ""),
+                    "name": f"hard masks, {name}"
+                    + (f" + a bias for each of {bias} classes" if bias else ""),
+                    "payload_bytes": payload,
+                    "bytes": size,
+                    "ratio": _ratio(adapter, size),
+                    "reaches_goal": adapter >= GOAL * size,
+                }
+            )
     return result
 
 
@@ -585,7 +610,16 @@ def format_table(account: Json) -> str:
     )
     lines.append(f"   {account['goal']['ratio']:,}x leaves {account['goal']['bytes']:,} B.")
     section(
-        "4. Codes of hard masks over N and k",
+        "4. All-in: what a profile takes of the file of a large store",
+        [["", "data", "of the file", "adapter"]]
+        + [
+            [entry["name"], f"{entry['payload_bytes']:,} B", _b(entry), _x(entry)]
+            for entry in account["store"]
+        ],
+        left=1,
+    )
+    section(
+        "5. Codes of hard masks over N and k",
         [["N", "k", "bit set", "", "enumerative", "", "limit", ""]]
         + [
             [str(entry["n"]), str(entry["k"])]
@@ -602,7 +636,7 @@ def format_table(account: Json) -> str:
     for entry in account["profiles"]:
         rows.append([f"{entry['profiles']:,}", f"{entry['adapter_bytes']:,} B"])
         rows[-1] += [text for kind in bank for text in (_b(entry[kind]), _x(entry[kind]))]
-    section("5. The bank's share: it is stored once for P profiles (hard masks, bit set)", rows, 0)
+    section("6. The bank's share: it is stored once for P profiles (hard masks, bit set)", rows, 0)
     for kind, entry in bank.items():
         even = entry["break_even_profiles"]
         goal = entry["profiles_for_ratio"][str(GOAL)]
@@ -612,7 +646,7 @@ def format_table(account: Json) -> str:
             + ("" if goal is None else f"; {GOAL:,}x from P = {goal:,}")
         )
     section(
-        "6. Beside other methods, head excluded (by formula, fp32)",
+        "7. Beside other methods, head excluded (by formula, fp32)",
         [[peer["name"], peer["formula"], _b(peer), _x(peer)] for peer in account["peers"]],
     )
     trained = account["trainable_parameters"]
@@ -621,7 +655,7 @@ def format_table(account: Json) -> str:
         f"{_times(trained['ratio'])} fewer."
     )
     section(
-        "7. Measured from files",
+        "8. Measured from files",
         [["file", "payload", "file", "overhead", ""]]
         + [
             [

@@ -42,7 +42,7 @@ from xpeft.errors import CodecError, StoreError
 from xpeft.ids import id_text
 from xpeft.io import atomic_path, canonical_json
 from xpeft.profiles import Floats, Ids, ProfileFormat, Profiles
-from xpeft.storefile import StoreFile, create_file
+from xpeft.storefile import StoreFile, create_file, file_bytes
 
 CHECKSUM_BYTES = 8
 CHUNK = 4096  # profiles that are decoded at once
@@ -50,6 +50,14 @@ MOST_PROBLEMS = 20  # that a report lists
 Progress = Callable[[int, int], None]
 AnyIds = Sequence[int] | npt.NDArray[np.integer[Any]]
 SharedHead = tuple[Floats, Floats]
+
+
+def profile_file_bytes(payload_bytes: int) -> int:
+    """What a profile with so many bytes takes of a large store's file, checksum and id included.
+
+    By formula; `benchmarks/store.py` measures it.
+    """
+    return file_bytes(payload_bytes + CHECKSUM_BYTES)
 
 
 @dataclass(frozen=True)

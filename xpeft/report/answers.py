@@ -57,7 +57,7 @@ QUESTIONS = (
         "Where do the 10,000 times come from?",
         "From bytes of an adapter in float32 over bits of two hard masks, and from nothing else "
         "that a profile may store.",
-        ("memory-masks", "memory-norm", "memory-head"),
+        ("memory-masks", "memory-norm", "memory-head", "memory-all-in"),
         (("calculation", "the calculation, step by step"),),
     ),
     Question(

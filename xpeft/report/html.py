@@ -214,11 +214,20 @@ def _calculation(ledger: Json) -> Json:
             "Hard masks, enumerative code",
             masks["hard_enumerative"]["formula"],
             masks["hard_enumerative"]["bytes"],
-            f"The number of the subset among all C({n}, {k}). It pays for k far from N / 2; the "
-            f"information limit here is {byte_count(masks['information_limit']['bytes'])}.",
+            f"The number of the masks among all that select {k} of {n} in each row: no code of all "
+            "of them is shorter.",
         ),
     ]
+    stored = {entry["key"]: entry for entry in ledger["store"]}
     after = [
+        step(
+            "as a profile of a large store",
+            f"{stored['enumerative']['payload_bytes']} + "
+            f"{stored['enumerative']['bytes'] - stored['enumerative']['payload_bytes']}",
+            stored["enumerative"]["bytes"],
+            "The enumerative code with checksum, id, index entry and share of a page: all-in, where "
+            "norm and head are fixed, shared, or drawn from a seed.",
+        ),
         step(
             "with a LayerNorm of its own",
             on_top(ledger["norm"]["formula"]),
