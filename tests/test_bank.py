@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from xpeft.bank import Adapter, Bank, load_bank, random_bank, save_bank
 from xpeft.errors import BankError
 from xpeft.fitting import EncodedFeatures
 from xpeft.hashing import uniform
-from xpeft.job import MethodSpec
-from xpeft.methods import BankMasks
+from xpeft.job import BankSpec, MethodSpec
+from xpeft.methods import BankMasks, make_bank
+from xpeft.shapes import EncoderShape
 
 
 def imported(n: int = 3) -> Bank:
@@ -116,6 +118,26 @@ def test_stack_and_adapter() -> None:
     small = random_bank(2, 1, 4, 2).adapter(0)
     with pytest.raises(BankError, match="expected one shape"):
         Bank.stack([bank.adapter(0), small], "trained", {})
+
+
+def test_a_part_of_a_stored_bank_may_be_random(tmp_path: Path) -> None:
+    stored, drawn = imported(4), random_bank(2, 4, 8, 2, seed=9)
+    save_bank(stored, tmp_path / "bank")
+    encoder = EncoderShape("small", layers=2, width=8)
+    spec = BankSpec("trained", n=4, seed=9, reduction=4, path=str(tmp_path / "bank"))
+    assert make_bank(encoder, spec).digest == stored.digest
+    mixed = make_bank(encoder, replace(spec, random_share=0.25))
+    assert mixed.kind == "trained" and mixed.recipe["last"]["count"] == 1
+    assert mixed.recipe["of"] == "test"  # still says what it was tuned on
+    for i in range(3):
+        assert torch.equal(mixed.down[:, i], stored.down[:, i])
+        assert torch.equal(mixed.adapter(i).up_bias, stored.adapter(i).up_bias)
+    assert torch.equal(mixed.up[:, 3], drawn.up[:, 3]) and not mixed.adapter(3).up_bias.any()
+    assert make_bank(encoder, replace(spec, random_share=1)).down.equal(drawn.down)
+    with pytest.raises(BankError, match=r"found 5 adapters to take .* expected 0 to 4"):
+        stored.with_last(drawn, 5)
+    with pytest.raises(BankError, match=r"expected 0 to 4 of one of \[2, 4, 8, 2\]"):
+        stored.with_last(random_bank(2, 3, 8, 2), 1)
 
 
 def test_wrong_shapes() -> None:

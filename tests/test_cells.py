@@ -193,6 +193,12 @@ def test_what_no_pool_can_give() -> None:
     assert error(pool=POOL, arms={"trained": more}).startswith(
         "arms.trained.bank.n: found 7 for glue/rte, expected at most 2 sources x 3 adapters = 6;"
     )
+    mixed = merge(TRAINED, {"bank": {"random_share": 0.5}})
+    assert jobs(pool=POOL, arms={"trained": mixed})["glue/rte/trained"].bank.drawn == 3
+    drawn = merge(mixed, {"bank": {"kind": "random"}})
+    assert error(arms={"trained": drawn}).startswith(
+        "arms.trained.bank.random_share: found 0.5, expected 0 for a random bank"
+    )
     other = merge(TRAINED, {"bank": {"reduction": 4}})
     assert error(pool=POOL, arms={"trained": other}).startswith(
         "arms.trained.bank.reduction: found 4, expected 16 of the top-level bank"

@@ -22,7 +22,7 @@ from xpeft.data.specs import get_task
 from xpeft.encoder import Encoder, weights_digest
 from xpeft.errors import ConfigError
 from xpeft.fitting import Interrupted
-from xpeft.job import PEER_METHODS, EncoderSpec, Job, MethodSpec, TrainingSpec
+from xpeft.job import PEER_METHODS, BankSpec, EncoderSpec, Job, MethodSpec, TrainingSpec
 from xpeft.methods import make_method
 from xpeft.optimizer import Schedule
 from xpeft.peers import KINDS, PREFIX, Peer
@@ -202,6 +202,11 @@ def test_the_hash_of_a_job_of_another_method_is_what_it_was() -> None:
     job = Job("small", "glue", "rte", "hard", (0,), EncoderSpec(), method, TrainingSpec())
     expected = "b94ca030af30e508ba77885112c31278ae52f5e4a20446591370ed0189cf299f"
     assert job.config_hash() == expected
+    job = dataclasses.replace(job, bank=BankSpec())
+    expected = "768b6cf9e8c2af455db72e1748ba4ce8007d786b8b680335e07d3e87e3343ccf"
+    assert job.config_hash() == expected  # a setting that came later counts where it is used
+    mixed = dataclasses.replace(job, bank=BankSpec(random_share=0.5))
+    assert mixed.config_hash() != expected
     peer = dataclasses.replace(job, method=MethodSpec(method="lora"))
     assert peer.config_hash() != expected
     assert Job.from_dict(peer.to_dict()) == peer

@@ -159,6 +159,24 @@ class Bank:
         recipe = {"permuted": index.tolist(), "of": self.digest}
         return Bank(**tensors, kind=self.kind, recipe=recipe)
 
+    def with_last(self, other: Bank, count: int) -> Bank:
+        """The bank whose last `count` adapters are those of `other` at the same places (ours).
+
+        Raises:
+            BankError: the banks differ in shape, or have fewer adapters.
+        """
+        if other.down.shape != self.down.shape or not 0 <= count <= self.n:
+            raise BankError(
+                f"bank: found {count} adapters to take from a bank of down "
+                f"{list(other.down.shape)}, expected 0 to {self.n} of one of "
+                f"{list(self.down.shape)}"
+            )
+        kept = self.n - count
+        adapters = [(self if i < kept else other).adapter(i) for i in range(self.n)]
+        taken = {"count": count, "kind": other.kind, "digest": other.digest}
+        recipe = {**self.recipe, "last": taken}
+        return Bank.stack(adapters, kind=self.kind, recipe=recipe)
+
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Bank:

@@ -316,6 +316,7 @@ def _check_arm(name: str, arm: dict[str, Any], bank: dict[str, Any]) -> None:
         raise ConfigError(f"{key}.k: found null, expected the number of adapters to select")
     if k is not None and k > bank["n"]:
         raise ConfigError(f"{key}.k: found {k}, expected at most bank.n = {bank['n']}")
+    check_share(key, bank)
     wrong = {"random": bank["path"] is not None, "warm": bank["path"] is None}
     if wrong.get(bank["kind"]):
         expected = "null" if bank["kind"] == "random" else "the bank's folder"
@@ -343,6 +344,18 @@ def _check_trained(name: str, config: Config, task: str, bank: dict[str, Any]) -
         raise ConfigError(
             f"{key}.reduction: found {bank['reduction']}, expected {config['bank']['reduction']} "
             "of the top-level bank, with which the pools are tuned"
+        )
+
+
+def check_share(key: str, bank: dict[str, Any]) -> None:
+    """A random bank has no random share; `key` is the arm's.
+
+    Raises:
+        ConfigError: it has one.
+    """
+    if bank["kind"] == "random" and bank["random_share"]:
+        raise ConfigError(
+            f"{key}.bank.random_share: found {bank['random_share']:g}, expected 0 for a random bank"
         )
 
 

@@ -112,7 +112,7 @@ class MaskFormat:
     def _masks(self) -> int:
         """How many masks there are with k ones in each row."""
         assert self.k is not None
-        return math.comb(self.n, self.k) ** self.rows
+        return int(math.comb(self.n, self.k) ** self.rows)
 
     def encode(self, down: Array | None = None, up: Array | None = None) -> bytes:
         """The code of one profile's masks.

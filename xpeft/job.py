@@ -64,6 +64,12 @@ class BankSpec:
     down_std: float = 0.02  # ours: standard deviation of one adapter's entries
     up_std: float = 0.02  # ours
     path: str | None = None  # folder of a stored bank (trained, warm)
+    random_share: float = 0.0  # of a stored bank: its last adapters are random ones instead; ours
+
+    @property
+    def drawn(self) -> int:
+        """How many adapters of a stored bank are random ones instead."""
+        return round(self.random_share * self.n)
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,8 @@ class _Told:
     """A dataclass that is read from, and written as, plain JSON.
 
     Attributes:
-        added: fields that came after records were committed, with the value that they had in
-            effect until then; at that value they do not count in `config_hash`.
+        added: fields, by their dotted path, that came after records were committed, with the value
+            that they had in effect until then; at that value they do not count in `config_hash`.
     """
 
     added: ClassVar[dict[str, Any]] = {}
@@ -150,9 +156,13 @@ class _Told:
         """
         value = self.to_dict()
         value.pop("seeds", None)
-        for name, before in self.added.items():
-            if value[name] == before:
-                del value[name]
+        for path, before in self.added.items():
+            *parents, name = path.split(".")
+            holder: Any = value
+            for parent in parents:
+                holder = holder and holder[parent]
+            if holder and holder[name] == before:
+                del holder[name]
         del value["training"]["checkpoint_seconds"]
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
@@ -175,7 +185,7 @@ class Job(_Told):
     variant: str = ""  # name of an ablation's change, empty for the main grid
     head: Literal["private", "seeded"] = "private"  # `seeded`: frozen, from a seed, 0 bytes; ours
 
-    added: ClassVar[dict[str, Any]] = {"head": "private"}
+    added: ClassVar[dict[str, Any]] = {"head": "private", "bank.random_share": 0.0}
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,8 @@ class CohortJob(_Told):
     max_train_rows: int | None = None  # rows of each profile; None for all
     threads: int = 1
     variant: str = ""
+
+    added: ClassVar[dict[str, Any]] = {"bank.random_share": 0.0}
 
     @property
     def tuned(self) -> bool:

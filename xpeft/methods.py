@@ -397,23 +397,15 @@ def make_bank(
 ) -> Bank:
     """The random bank of a spec, or the stored one at its path, or else in `folder`.
 
-    Of the encoder only its blocks and width count.
+    Of the encoder only its blocks and width count. Of a stored bank with a random share the last
+    adapters are those that a random bank of the same spec has at their places.
 
     Raises:
         ConfigError: a stored bank without a place.
         BankError: the stored one is missing, damaged, or not what the spec says.
     """
     if spec.kind == "random":
-        return random_bank(
-            encoder.layers,
-            spec.n,
-            encoder.width,
-            bottleneck_of(encoder.width, spec.reduction),
-            seed=spec.seed,
-            init=spec.init,
-            down_std=spec.down_std,
-            up_std=spec.up_std,
-        )
+        return _drawn(encoder, spec)
     place = spec.path or folder
     if place is None:
         raise ConfigError(f"bank.path: found nothing, expected the folder of a {spec.kind} bank")
@@ -424,7 +416,20 @@ def make_bank(
         raise BankError(
             f"{place}: found a bank of kind, N and b {found}, expected {expected} from the job"
         )
-    return bank
+    return bank.with_last(_drawn(encoder, spec), spec.drawn) if spec.drawn else bank
+
+
+def _drawn(encoder: Encoder | EncoderShape, spec: BankSpec) -> Bank:
+    return random_bank(
+        encoder.layers,
+        spec.n,
+        encoder.width,
+        bottleneck_of(encoder.width, spec.reduction),
+        seed=spec.seed,
+        init=spec.init,
+        down_std=spec.down_std,
+        up_std=spec.up_std,
+    )
 
 
 def init_head(seeds: Sequence[int], outputs: int, encoder: Encoder) -> dict[str, Tensor]:

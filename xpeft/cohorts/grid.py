@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xpeft.cells import check_trials
+from xpeft.cells import check_share, check_trials
 from xpeft.config import Config
 from xpeft.data.cohort_specs import get_cohort
 from xpeft.errors import ConfigError, DataError
@@ -117,6 +117,7 @@ def _job(
         raise ConfigError(f"{key}.bank.path: found {bank['path']!r}, expected null")
     if isinstance(bank["n"], list):
         raise ConfigError(f"{key}.bank.n: found a list, expected a whole number")
+    check_share(key, bank)
     if bank["kind"] == "trained":
         raise ConfigError(f"{key}.bank.kind: found trained, expected random or warm")
     if masked and bank["kind"] == "warm" and bank["n"] != common["n"]:

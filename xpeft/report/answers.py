@@ -34,7 +34,7 @@ class Question:
     places: tuple[tuple[str, str], ...] = ()
 
 
-PARTS = {"results": "tasks", "ablations": "ablations", "profiles": "cohorts"}
+PARTS = {"results": "tasks", "ablations": "ablations", "profiles": "cohorts", "allin": "allin"}
 """Parts of a tier's section, with the key that says whether they have anything to show."""
 
 QUESTIONS = (
@@ -57,8 +57,15 @@ QUESTIONS = (
         "Where do the 10,000 times come from?",
         "From bytes of an adapter in float32 over bits of two hard masks, and from nothing else "
         "that a profile may store.",
-        ("memory-masks", "memory-norm", "memory-head", "memory-all-in"),
-        (("calculation", "the calculation, step by step"),),
+        (
+            "memory-masks",
+            "memory-norm",
+            "memory-head",
+            "memory-all-in",
+            "all-in-tasks",
+            "all-in-authors",
+        ),
+        (("calculation", "the calculation, step by step"), ("allin", "all-in, with its score")),
     ),
     Question(
         "Hard or soft masks?",

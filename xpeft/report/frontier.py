@@ -6,7 +6,7 @@ Bytes and score of a point are of the same records, and all points of one encode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +59,17 @@ def shared_tasks(arms: Sequence[Arm]) -> list[str]:
     return [task for task in tasks if task in best]
 
 
-def make_points(arms: Sequence[Arm]) -> tuple[list[Point], list[str]]:
-    """The points, and the tasks; none where there is no adapter to compare with."""
+def make_points(
+    arms: Sequence[Arm], tasks: list[str] | None = None
+) -> tuple[list[Point], list[str]]:
+    """The points, and the tasks; none where there is no adapter to compare with.
+
+    Args:
+        arms: on tasks, without ablations.
+        tasks: to compare over; None for those that `shared_tasks` finds.
+    """
     groups: dict[str, list[Arm]] = {}
-    tasks = shared_tasks(arms)
+    tasks = shared_tasks(arms) if tasks is None else tasks
     for arm in arms:
         if task_name(arm) in tasks:
             groups.setdefault(arm["arm"], []).append(arm)
@@ -120,17 +127,18 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
     )
     over = f"mean of {len(tasks)} tasks" if len(tasks) > 3 else ", ".join(map(task_title, tasks))
     for axes, title, shown in panels:
-        _marks(axes, shown)
-        axes.set_ylim(*_range([point for point, _ in shown]))
+        draw_points(axes, shown)
+        axes.set_ylim(*gap_range([point for point, _ in shown]))
         axes.set_title(title)
         axes.set_xlabel("stored a profile (bytes, logarithmic)")
         axes.set_ylabel(f"points to a single adapter,\n{over}")
     for axes, _, shown in panels:  # now that nothing moves any more
-        _names(axes, shown)
+        name_points(axes, shown)
     return figure
 
 
-def _marks(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
+def draw_points(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
+    """Points at their bytes, with their intervals and the frontier, over logarithmic bytes."""
     axes.set_xscale("log")
     axes.axhline(0, color=colour_of("blue"), linewidth=0.8, zorder=1)
     x, y = _steps(shown)
@@ -163,7 +171,12 @@ def _steps(shown: Sequence[tuple[Point, int]]) -> tuple[list[float], list[float]
     return x, y
 
 
-def _names(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
+def name_points(
+    axes: Axes,
+    shown: Sequence[tuple[Point, int]],
+    title: Callable[[Arm], str] = short_title,
+) -> None:
+    """Names beside the points of finished axes: of a kind the first in full, then what differs."""
     x, y = _steps(shown)
     lines = list(zip(x[:-1], y[:-1], x[1:], y[1:], strict=True))
     low, high = axes.get_ylim()
@@ -174,7 +187,7 @@ def _names(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
     kinds = [_kind(point.arm) for point, _ in shown]
     for (point, size), kind in zip(shown, kinds, strict=True):
         arm = point.arm
-        text = f"N={arm['n']}" if kind in named else short_title(arm)
+        text = f"N={arm['n']}" if kind in named else title(arm)
         twins = [p.arm["n"] for (p, _), other in zip(shown, kinds, strict=True) if other == kind]
         if arm["k"] and twins.count(arm["n"]) > 1:
             text += f" k={arm['k']}"
@@ -188,7 +201,7 @@ def _kind(arm: Arm) -> tuple[Any, ...]:
     return arm["method"], arm["mask"], arm["bank"], arm["head"]
 
 
-def _range(points: Sequence[Point]) -> tuple[float, float]:
+def gap_range(points: Sequence[Point]) -> tuple[float, float]:
     """What the axis shows: all means, and intervals unless they are much wider than these."""
     means = [point.gap for point in points]
     low, high = min(means), max(means)

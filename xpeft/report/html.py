@@ -19,7 +19,7 @@ from typing import Any
 
 from xpeft.claims import NO_EVIDENCE, VERDICTS, judge, load_claims
 from xpeft.io import canonical_json, read_json, sha256_bytes, write_text
-from xpeft.report import cohort_figures, cohort_page, figures, frontier
+from xpeft.report import allin, cohort_figures, cohort_page, figures, frontier
 from xpeft.report.answers import make_answers
 from xpeft.report.drawing import COLOURS, inline_svg, short_bytes
 from xpeft.report.links import Names, slug
@@ -225,8 +225,8 @@ def _calculation(ledger: Json) -> Json:
             f"{stored['enumerative']['payload_bytes']} + "
             f"{stored['enumerative']['bytes'] - stored['enumerative']['payload_bytes']}",
             stored["enumerative"]["bytes"],
-            "The enumerative code with checksum, id, index entry and share of a page: all-in, where "
-            "norm and head are fixed, shared, or drawn from a seed.",
+            "The enumerative code with checksum, id, index entry and share of a page: all-in, "
+            "where norm and head are fixed, shared, or drawn from a seed.",
         ),
         step(
             "with a LayerNorm of its own",
@@ -328,6 +328,7 @@ def _tier(
         "gaps": _gaps(main, names),
         "figures": _figures(tier, main) if main else {},
         "captions": figures.CAPTIONS,
+        "allin": _allin(arms, names),
         "cohorts": cohort_page.sections(summary, names),
         "strays": cohort_page.strays_words(arms),
         "tuning": _tuning(summary),
@@ -717,6 +718,42 @@ def _figures(tier: str, main: Sequence[Arm]) -> Json:
             + textwrap.shorten("; ".join(f"{k} {v}" for k, v in sizes.items()), 1500) + ".",
         ),
     }  # fmt: skip
+
+
+def _allin(arms: Sequence[Arm], names: Names) -> Json | None:
+    """All that a profile takes, on the shapes of the claim; None without an adapter beside it."""
+    panels = allin.make_panels(arms)
+    if not panels:
+        return None
+    words = []
+    shown = []
+    for panel in panels:
+        title = ", ".join(map(task_title, panel.data))
+        words.append(
+            f"{title}: "
+            + "; ".join(
+                f"{arm_title(row.arm)} {byte_count(row.stored)}, {signed(row.gap)} points"
+                for row in panel.rows
+            )
+        )
+        shown.append(
+            {
+                "title": title,
+                "over": panel.over,
+                "rows": [
+                    {"cells": allin.row_text(row), "fits": row.fits, "href": names.arm(row.arm)}
+                    for row in panel.rows
+                ],
+            }
+        )
+    described = "Score against all that a profile takes. " + ". ".join(words)
+    return {
+        "figure": inline_svg(
+            allin.allin_figure(arms), f"allin-{names.tier}", textwrap.shorten(described, 1500)
+        ),
+        "caption": figures.CAPTIONS["allin"],
+        "panels": shown,
+    }
 
 
 def _inline(name: str, title: str, *args: Any) -> str:

@@ -226,6 +226,7 @@ def _check_bank(
 ) -> None:
     spec = place.spec
     what = f"{spec.kind} bank of {spec.n} adapters"
+    what += f", {spec.drawn} of them random" if spec.drawn else ""
     what += f", seed {spec.seed}" if spec.kind == "random" else f", {spec.path or place.folder}"
     if spec.kind != "random" and not Path(spec.path or str(place.folder)).is_dir():
         findings.not_checked.append(f"{what}: no such folder")

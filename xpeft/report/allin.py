@@ -1,0 +1,295 @@
+"""All-in: everything that a profile takes of a store's file, on one encoder's shapes, by score.
+
+The claim of 10,000 times is about BERT-base. Profiles that were trained on another encoder are
+counted anew for its shapes: the same method, N, k, head and classes, with the blocks and the width
+of BERT-base. The scores stay those of the encoder that was trained, whose own ratio stands beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from xpeft import stats
+from xpeft.codec import Codec, code_bytes
+from xpeft.errors import EncoderError
+from xpeft.ledger import GOAL, adapter_parameters, head_parameters
+from xpeft.report.cohorts import cohorts
+from xpeft.report.drawing import colour_of, empty, new_figure, styled
+from xpeft.report.forms import Table
+from xpeft.report.frontier import (
+    YARD,
+    Point,
+    draw_points,
+    gap_range,
+    make_points,
+    name_points,
+    shared_tasks,
+)
+from xpeft.report.summary import Arm, main_grid, on_tasks, varied
+from xpeft.report.words import arm_title, byte_count, ends, short_title, signed, task_title, times
+from xpeft.shapes import SHAPES, EncoderShape, encoder_shape
+from xpeft.store import profile_file_bytes
+
+Json = dict[str, Any]
+
+TARGET = SHAPES["bert-base-uncased"]
+"""The encoder of the claim."""
+
+REDUCTION = 16  # paper
+METHODS = ("head_only", "single_adapter", "x_peft")
+"""Those whose bytes follow from shapes and classes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm, all-in.
+
+    Attributes:
+        arm: one of its entries.
+        payload: bytes of its profile on the shapes of TARGET.
+        stored: what such a profile takes of a store's file.
+        ratio: an adapter's bytes over `stored`, on the shapes of TARGET.
+        own_ratio: the same on the encoder that was trained.
+        gap: mean difference to an adapter of the profile's own, in points.
+        low, high: 95 % interval: over seeds; of a cohort over profiles and seeds. None for the
+            adapter itself, and with one seed.
+    """
+
+    arm: Arm
+    payload: int
+    stored: int
+    ratio: float
+    own_ratio: float
+    gap: float
+    low: float | None
+    high: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it reaches the goal."""
+        return self.ratio >= GOAL
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is compared over some data.
+
+    Attributes:
+        data: the names of the tasks, or of the cohort.
+        over: what intervals are over.
+        rows: the arms, fewest bytes first.
+    """
+
+    data: list[str]
+    over: str
+    rows: list[Row]
+
+
+def payload_at(arm: Arm, own: EncoderShape, other: EncoderShape) -> int:
+    """Bytes of an arm's profile on another encoder, by what it holds on its own.
+
+    Args:
+        arm: of METHODS. Hard masks are taken in the enumerative code.
+        own: the encoder that it was trained on.
+        other: the encoder to count for.
+    """
+    held = arm["parameters"]
+    masks = adapter = 0
+    if held["masks"]:
+        both = held["masks"] == 2 * own.layers * arm["n"]
+        codec: Codec = "enumerative" if arm["mask"] == "hard" else "soft32"
+        masks = code_bytes(codec, other.layers, arm["n"], arm["k"], "separate" if both else "tied")
+    if held["adapter"]:
+        each = held["adapter"] // own.layers
+        bottleneck = (each - own.width) // (2 * own.width + 1)  # of 2 d b + b + d
+        scaled = bottleneck * other.width // own.width
+        adapter = 4 * adapter_parameters(other.layers, other.width, scaled)
+    norm = 4 * held["norm"] * other.layers * other.width // (own.layers * own.width)
+    gain = 4 * held["gain"] * other.layers // own.layers
+    if arm["head"] == "shared+bias":
+        head = 4 * held["head"]
+    else:
+        head = 4 * head_parameters(other.width, held["head"] // (own.width + 1))
+    return int(masks + adapter + norm + gain + head)
+
+
+def make_panels(arms: Sequence[Arm]) -> list[Panel]:
+    """Tasks first, as one panel, then every cohort with an adapter of each profile's own."""
+    panels = [_of_tasks(on_tasks(main_grid(arms)))]
+    panels += [_of_cohort(task, group) for task, group in cohorts(arms).items()]
+    return [panel for panel in panels if panel.rows]
+
+
+def make_table(arms: Sequence[Arm]) -> Table:
+    """The panels as a table."""
+    data: list[Json] = []
+    rows = []
+    for panel in make_panels(arms):
+        for row in panel.rows:
+            data.append(
+                {
+                    "data": panel.data,
+                    "arm": row.arm["arm"],
+                    "payload_bytes": row.payload,
+                    "file_bytes": row.stored,
+                    "ratio": row.ratio,
+                    "reaches_goal": row.fits,
+                    "encoder": row.arm["encoder"],
+                    "own_ratio": row.own_ratio,
+                    "difference": row.gap,
+                    "low": row.low,
+                    "high": row.high,
+                    "over": panel.over,
+                }
+            )
+            rows.append([", ".join(map(task_title, panel.data)), *row_text(row)])
+    return Table(
+        f"All-in on the shapes of {TARGET.name}: what a profile takes of the file of a large "
+        "store, data, checksum, id, index and page; how many times that fits into an adapter, and "
+        "the same on the encoder that was trained. Difference to an adapter of its own in points, "
+        "with 95 % interval over seeds; of cohorts over profiles and seeds.",
+        ["data", "arm", "payload_bytes", "file_bytes", "ratio", "reaches_goal", "encoder",
+         "own_ratio", "difference", "low", "high", "over"],
+        data,
+        ["Data", "Method", "Data of a profile", "Of the file", "Adapter over it",
+         "On its own encoder", "Difference", "95 %"],
+        rows,
+    )  # fmt: skip
+
+
+def row_text(row: Row) -> list[str]:
+    """The cells of a row, from the method on."""
+    return [
+        arm_title(row.arm),
+        byte_count(row.payload),
+        byte_count(row.stored),
+        times(row.ratio),
+        times(row.own_ratio),
+        signed(row.gap),
+        ends(
+            None if row.low is None else row.low / 100, None if row.high is None else row.high / 100
+        ),
+    ]
+
+
+@styled
+def allin_figure(arms: Sequence[Arm]) -> Figure:
+    """Score against all that a profile takes, with the line of 10,000 times."""
+    panels = make_panels(arms)
+    if not panels:
+        return empty("No evidence yet: no records beside an adapter.")
+    figure = new_figure(2.6 * len(panels) + 0.4)
+    goal = _adapter(TARGET) / GOAL
+    sizes = [row.stored for panel in panels for row in panel.rows]
+    drawn = []
+    for axes, panel in zip(
+        figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True
+    ):
+        shown = [(_point(row), row.stored) for row in panel.rows]
+        draw_points(axes, shown)
+        axes.set_xlim(min([*sizes, goal]) / 3, max(sizes) * 3)
+        axes.set_ylim(*gap_range([point for point, _ in shown]))
+        axes.axvline(goal, color=colour_of("muted"), linewidth=1.0, linestyle=":", zorder=1)
+        names = [task_title(task) for task in panel.data]
+        axes.set_title(", ".join(names) if len(names) < 4 else f"Mean of {len(names)} tasks")
+        axes.set_ylabel("points to an\nadapter of its own")
+        drawn.append((axes, shown))
+    drawn[-1][0].set_xlabel(f"bytes of a store's file a profile (logarithmic),\n{TARGET.name}")
+    for axes, shown in drawn:
+        name_points(axes, shown, _name)
+    return figure
+
+
+def _name(arm: Arm) -> str:
+    """A name that fits into a panel; with cohorts, what is not said is in the table."""
+    if arm["profiles"] is None:
+        return short_title(arm)
+    if arm["method"] == "x_peft":
+        return f"{arm['mask']} N={arm['n']} {arm['bank']}"
+    if arm["method"] == YARD:
+        return "adapter" if arm["base"] == "none" else "adapter, donors' start"
+    return "bias" if arm["head"] == "shared+bias" else "head"
+
+
+def _point(row: Row) -> Point:
+    return Point(row.arm, row.stored, row.payload, row.gap, row.low, row.high)
+
+
+def _row(arm: Arm, gap: float, low: float | None, high: float | None) -> Row | None:
+    """None for a method or an encoder that cannot be counted."""
+    if arm["method"] not in METHODS or not arm["parameters"]["total"]:
+        return None
+    try:
+        own = encoder_shape(arm["encoder"])
+    except EncoderError:
+        return None
+    payload = payload_at(arm, own, TARGET)
+    stored = profile_file_bytes(payload)
+    return Row(
+        arm,
+        payload,
+        stored,
+        _adapter(TARGET) / stored,
+        _adapter(own) / profile_file_bytes(payload_at(arm, own, own)),
+        gap,
+        low,
+        high,
+    )
+
+
+def _adapter(shape: EncoderShape) -> int:
+    return 4 * adapter_parameters(shape.layers, shape.width, shape.width // REDUCTION)
+
+
+def _of_tasks(arms: Sequence[Arm]) -> Panel:
+    """Over the tasks that the arms which reach the goal share; without such arms, any."""
+    rows = [row for arm in arms if (row := _row(arm, 0.0, None, None))]
+    reach = {row.arm["arm"] for row in rows if row.fits}
+    chosen = [arm for arm in arms if arm["arm"] in reach or arm["method"] == YARD]
+    points, tasks = make_points(arms, shared_tasks(chosen if reach else arms))
+    found = [_row(point.arm, point.gap, point.low, point.high) for point in points]
+    return Panel(tasks, "seeds", _sorted(found))
+
+
+def _of_cohort(task: str, arms: Sequence[Arm]) -> Panel:
+    """Over the profiles of the headline, against the adapter that is trained on own rows alone."""
+    yard = next((arm for arm in arms if _is_yard(arm)), None)
+    if yard is None:
+        return Panel([task], "profiles and seeds", [])
+    kept = varied(yard["profiles"])
+    found: list[Row | None] = []
+    for arm in arms:
+        seeds = [seed for seed in arm["seeds"] if seed in yard["seeds"]]
+        if arm["scope"] == "cohort" or not seeds or not kept:
+            continue
+        if arm is yard:
+            found.append(_row(arm, 0.0, None, None))
+            continue
+        one, other = (
+            np.array([a["profiles"]["accuracy"][a["seeds"].index(s)] for s in seeds])[:, kept]
+            for a in (arm, yard)
+        )
+        both = stats.paired_profiles({"": one}, {"": other})
+        low, high = (both.low, both.high) if both else (None, None)
+        found.append(
+            _row(
+                arm,
+                100 * float((one - other).mean()),
+                None if low is None else 100 * low,
+                None if high is None else 100 * high,
+            )
+        )
+    return Panel([task], "profiles and seeds", _sorted(found))
+
+
+def _is_yard(arm: Arm) -> bool:
+    return bool(arm["method"] == YARD and arm["scope"] == "profile" and arm["base"] == "none")
+
+
+def _sorted(rows: Sequence[Row | None]) -> list[Row]:
+    return sorted((row for row in rows if row), key=lambda row: (row.stored, row.arm["arm"]))
