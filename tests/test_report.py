@@ -525,14 +525,15 @@ def test_each_table_is_well_formed_in_each_form(results: Path, tmp_path: Path) -
     tier = results / "small"
     people = make_people("huffpost", 12, ("food & drink", "politics"))
     make_cohort(tmp_path, arms=("shared-head", "hard-random"), people=people, seeds=1)
-    of_cohorts = make_tables(make_summary(tmp_path / "records"), None, None)
+    make_tier(tmp_path, tasks=("glue/sst2",), arms=(*MAIN, "x_peft-hard-n400-k200"), seeds=1)
+    more = make_tables(make_summary(tmp_path / "records"), None, None)
     tables = make_tables(
         read_summary(tier / "summary.json"),
         read_json(tier / "ledger.json"),
         read_json(tier / "claims.json"),
     )
     assert tuple(tables) == TABLES
-    tables |= {name: of_cohorts[name] for name in ("cohorts", "comparisons", "profiles")}
+    tables |= {name: more[name] for name in ("sizes", "cohorts", "comparisons", "profiles")}
     for name, table in tables.items():
         assert table.rows, name
         assert all(len(row) == len(table.columns) for row in table.rows)

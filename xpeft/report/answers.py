@@ -34,7 +34,13 @@ class Question:
     places: tuple[tuple[str, str], ...] = ()
 
 
-PARTS = {"results": "tasks", "ablations": "ablations", "profiles": "cohorts", "allin": "allin"}
+PARTS = {
+    "results": "tasks",
+    "ablations": "ablations",
+    "profiles": "cohorts",
+    "sizes": "sizes",
+    "allin": "allin",
+}
 """Parts of a tier's section, with the key that says whether they have anything to show."""
 
 QUESTIONS = (
@@ -106,7 +112,7 @@ QUESTIONS = (
         "Each adapter more costs a profile two bits (hard) or eight bytes (soft) a block, and all "
         "of them memory of the bank and time to add it up.",
         ("more-adapters", "more-adapters-soft", "too-many-adapters"),
-        (("results", "scores by N"),),
+        (("sizes", "scores and costs by N"),),
     ),
     Question(
         "One profile or hundreds: what to use it for?",

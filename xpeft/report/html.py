@@ -19,7 +19,7 @@ from typing import Any
 
 from xpeft.claims import NO_EVIDENCE, VERDICTS, judge, load_claims
 from xpeft.io import canonical_json, read_json, sha256_bytes, write_text
-from xpeft.report import allin, cohort_figures, cohort_page, figures, frontier
+from xpeft.report import allin, bank_sizes, cohort_figures, cohort_page, figures, frontier
 from xpeft.report.answers import make_answers
 from xpeft.report.drawing import COLOURS, inline_svg, short_bytes
 from xpeft.report.links import Names, slug
@@ -328,6 +328,7 @@ def _tier(
         "gaps": _gaps(main, names),
         "figures": _figures(tier, main) if main else {},
         "captions": figures.CAPTIONS,
+        "sizes": _sizes(summary, tier),
         "allin": _allin(arms, names),
         "cohorts": cohort_page.sections(summary, names),
         "strays": cohort_page.strays_words(arms),
@@ -718,6 +719,42 @@ def _figures(tier: str, main: Sequence[Arm]) -> Json:
             + textwrap.shorten("; ".join(f"{k} {v}" for k, v in sizes.items()), 1500) + ".",
         ),
     }  # fmt: skip
+
+
+def _sizes(summary: Json, tier: str) -> Json | None:
+    """Scores and costs of random banks by N; None with one N alone."""
+    arms, step = summary["arms"], summary["step"]
+    found = bank_sizes.make_sizes(arms, step)
+    if not found:
+        return None
+    words = [
+        f"{mask} masks, N = {size.n}: {signed(size.gap)} points"
+        for mask, (_, sizes) in found.items()
+        for size in sizes
+    ]
+    return {
+        "figure": inline_svg(
+            bank_sizes.sizes_figure(arms, step), f"sizes-{tier}", "; ".join(words) + "."
+        ),
+        "caption": figures.CAPTIONS["sizes"],
+        "columns": ["N", "Difference (95 % over seeds)", *COST_COLUMNS],
+        "rows": [
+            {"title": f"{mask} masks on {', '.join(map(task_title, tasks))}", "cells": _size_row(s)}
+            for mask, (tasks, sizes) in found.items()
+            for s in sizes
+        ],
+        "measured": step
+        and f"{step['rows']} rows of {step['tokens']} tokens, {step['threads']} threads of "
+        f"{step['processor']}",
+    }
+
+
+COST_COLUMNS = ("Step", "Memory", "Bank", *bank_sizes.CODES.values())
+
+
+def _size_row(size: bank_sizes.Size) -> list[str]:
+    n, gap, spread, *costs = bank_sizes.row_text(size)
+    return [n, gap if size.n == bank_sizes.BASE else f"{gap} ({spread})", *costs]
 
 
 def _allin(arms: Sequence[Arm], names: Names) -> Json | None:

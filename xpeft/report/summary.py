@@ -5,6 +5,7 @@
     arms       one entry a task x arm: identity, scores, statistics, bytes, paths of its records
     tuning     every tuning file, by job
     pairs      of cohorts: what is compared with what, paired by profile (`report.pairs`)
+    step       what `benchmarks/step.py` measured, from the file STEP_FILE beside the records
 
 An arm's statistics name what they vary: `over_seeds` (t interval), `over_examples` (bootstrap, one
 interval a seed). `versus` holds paired differences to the yardsticks of the same task over seeds,
@@ -29,6 +30,8 @@ from xpeft.records import Record, cell_paths, read_records
 from xpeft.report.missing import list_missing
 
 SCHEMA = 1
+
+STEP_FILE = "step.json"
 
 YARDSTICKS = ("single_adapter", "head_only")
 """Methods that the others are compared with on each task."""
@@ -127,6 +130,7 @@ def make_summary(
         "arms": arms,
         "tuning": tuning,
         "pairs": make_pairs(arms),
+        "step": _read_step(root.parent / STEP_FILE),
         "planned_hours": planned_hours,
         "missing": missing,
     }
@@ -369,6 +373,18 @@ def _changed(arm: Arm, same: list[Arm]) -> Arm | None:
     fields = ("mask", "n", "k", "bank", *_COHORT_IDENTITY)
     near = [other for other in main_grid(same) if other["method"] == arm["method"]]
     return max(near, key=lambda o: [o[field] == arm[field] for field in fields], default=None)
+
+
+def _read_step(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    keys = {"mask", "n", "time_ratio", "memory_ratio"}
+    steps = value.get("steps") if isinstance(value, dict) else None
+    if not isinstance(steps, list) or not all(keys <= set(step) for step in steps):
+        raise RecordError(f"{path}: expected what benchmarks/step.py --out writes; run it again")
+    found: dict[str, Any] = value
+    return found
 
 
 def _read_tuning(root: Path) -> dict[str, Any]:

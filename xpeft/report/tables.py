@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xpeft.io import read_json, write_text
-from xpeft.report import allin, cohort_tables
+from xpeft.report import allin, bank_sizes, cohort_tables
 from xpeft.report.forms import Table, to_csv, to_latex, to_markdown
 from xpeft.report.overall import make_overall
 from xpeft.report.summary import Arm, main_grid, on_tasks, read_summary, task_name
@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 TABLES = (
     "scores", "records", "gaps", "examples", "overall", "ablations", "tuning", "claims", "ledger",
-    "allin", "cohorts", "comparisons", "profiles",
+    "sizes", "allin", "cohorts", "comparisons", "profiles",
 )  # fmt: skip
 """The names of the files; all are always written, without evidence with a header alone."""
 
@@ -76,6 +76,7 @@ def make_tables(summary: Json, ledger: Json | None, claims: Json | None) -> dict
         "tuning": _tuning(summary["tuning"]),
         "claims": _claims(claims),
         "ledger": _ledger(ledger),
+        "sizes": bank_sizes.make_table(arms, summary["step"]),
         "allin": allin.make_table(arms),
         **cohort_tables.make_cohort_tables(summary),
     }

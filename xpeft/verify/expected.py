@@ -22,7 +22,7 @@ from xpeft.io import read_json, sha256_file, write_json
 from xpeft.ledger import ledger
 from xpeft.report.figures import make_figures
 from xpeft.report.forms import Table
-from xpeft.report.summary import make_summary
+from xpeft.report.summary import STEP_FILE, make_summary
 from xpeft.report.tables import make_tables
 from xpeft.shapes import encoder_shape
 from xpeft.verify.drawn import drawn
@@ -31,7 +31,7 @@ from xpeft.verify.values import condense
 SCHEMA = 1
 NAME, EXAMPLES = "expected.json", "examples.json"
 
-EVIDENCE = ("records/**/*.json", "tuning/**/*.json", "*.jsonl", EXAMPLES)
+EVIDENCE = ("records/**/*.json", "tuning/**/*.json", "*.jsonl", EXAMPLES, STEP_FILE)
 """The files of a tier that git keeps, beside the one of this module."""
 
 DERIVED = ("verdicts", "tables", "figures")

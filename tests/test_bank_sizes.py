@@ -1,0 +1,98 @@
+"""Scores and costs by N: sizes over the tasks that they share, costs from the benchmark's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from factory import MAIN, MORE, SMALL, make_tier
+
+from xpeft.codec import code_bytes
+from xpeft.errors import RecordError
+from xpeft.io import write_json
+from xpeft.report.bank_sizes import make_sizes, make_table, sizes_figure
+from xpeft.report.drawing import render
+from xpeft.report.summary import STEP_FILE, make_summary
+
+STEP = {
+    "schema": 1,
+    "steps": [
+        {"mask": mask, "n": n, "time_ratio": 1 + n / 1000, "memory_ratio": 1.0}
+        for mask in ("hard", "soft")
+        for n in (100, 400)
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Four sizes beside the base on two tasks, the base alone on a third."""
+    folder = tmp_path_factory.mktemp("sizes")
+    make_tier(folder, tasks=SMALL[:2], arms=tuple(arm for arm in MORE if arm != "full"), seeds=3)
+    make_tier(folder, tasks=SMALL[2:3], arms=MAIN, seeds=3)
+    write_json(folder / STEP_FILE, STEP)
+    return make_summary(folder / "records")
+
+
+def test_sizes_are_compared_over_the_tasks_that_they_share(summary: dict[str, Any]) -> None:
+    found = make_sizes(summary["arms"], summary["step"])
+    assert set(found) == {"soft", "hard"}
+    for mask, (tasks, sizes) in found.items():
+        assert tasks == list(SMALL[:2])
+        assert [size.n for size in sizes] == [100, 150, 200, 400, 800]
+        base, *others = sizes
+        assert (base.gap, base.low, base.high) == (0, None, None)
+        for size in others:
+            scores = [
+                np.mean([a["over_seeds"]["mean"] for a in summary["arms"] if fits(a, mask, n)])
+                for n in (size.n, 100)
+            ]
+            assert size.gap == pytest.approx(100 * (scores[0] - scores[1]))
+            assert size.low is not None and size.high is not None
+            assert size.low < size.gap < size.high
+
+
+def fits(arm: dict[str, Any], mask: str, n: int) -> bool:
+    return (arm["mask"], arm["n"]) == (mask, n) and f"{arm['suite']}/{arm['task']}" in SMALL[:2]
+
+
+def test_costs_are_those_of_the_benchmark_and_of_the_codec(summary: dict[str, Any]) -> None:
+    _, sizes = make_sizes(summary["arms"], summary["step"])["hard"]
+    by_n = {size.n: size for size in sizes}
+    assert (by_n[400].time, by_n[400].memory, by_n[800].time) == (1.4, 1.0, None)
+    assert by_n[800].bank == 4 * 800 * 2 * 6 * 384 * 24
+    assert by_n[800].codes == {
+        "bits": code_bytes("bits", 6, 800),
+        "enumerative": code_bytes("enumerative", 6, 800, 400),
+    }
+    _, soft = make_sizes(summary["arms"], None)["soft"]
+    assert {size.time for size in soft} == {None}
+    assert soft[0].codes == {"soft32": code_bytes("soft32", 6, 100)}
+
+
+def test_table_and_figure(summary: dict[str, Any]) -> None:
+    table = make_table(summary["arms"], summary["step"])
+    assert len(table.rows) == len(table.data) == 10
+    figure = sizes_figure(summary["arms"], summary["step"])
+    assert len(figure.axes) == 2
+    assert render(sizes_figure(summary["arms"], summary["step"]), "png") == render(figure, "png")
+    one = [arm for arm in summary["arms"] if arm["arm"] in MAIN]
+    assert make_sizes(one, None) == {} and make_table(one, None).rows == []
+    assert "No evidence yet" in sizes_figure(one, None).texts[0].get_text()
+
+
+def test_tasks_on_which_the_adapter_learned_nothing_do_not_count(summary: dict[str, Any]) -> None:
+    dull = [
+        arm | {"majority": 2.0} if arm["task"] == SMALL[0].split("/")[1] else arm
+        for arm in summary["arms"]
+    ]
+    assert make_sizes(dull, None)["hard"][0] == [SMALL[1]]
+
+
+def test_a_damaged_file_of_the_benchmark_is_an_error(tmp_path: Path) -> None:
+    make_tier(tmp_path, tasks=SMALL[:1], seeds=1)
+    write_json(tmp_path / STEP_FILE, {"steps": [{"mask": "hard"}]})
+    with pytest.raises(RecordError, match=r"step.json: expected what benchmarks/step.py --out"):
+        make_summary(tmp_path / "records")

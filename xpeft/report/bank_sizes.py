@@ -1,0 +1,257 @@
+"""What a larger bank brings and costs: score, speed, memory and bytes against N.
+
+Random banks only, hard masks that select half of them, all with a head of their own; the size that
+all are compared with is BASE. Time and memory of a step are what `benchmarks/step.py` measured side
+by side in one run: records of different days and machines have no seconds in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from xpeft import stats
+from xpeft.codec import code_bytes
+from xpeft.errors import EncoderError
+from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, styled, ticks
+from xpeft.report.forms import Table
+from xpeft.report.summary import (
+    Arm,
+    learned,
+    main_grid,
+    on_tasks,
+    scores_by_seed,
+    task_name,
+    trained_heads,
+)
+from xpeft.report.words import byte_count, ends, signed, task_title
+from xpeft.shapes import encoder_shape
+
+Json = dict[str, Any]
+
+REDUCTION = 16  # paper
+BASE = 100
+"""N that the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size of the bank, over the tasks that all sizes of its kind of mask share.
+
+    Attributes:
+        mask: soft or hard.
+        n, k: adapters of the bank; those that a hard mask selects, or None.
+        gap: mean difference of the scores to BASE, in points.
+        low, high: 95 % interval over seeds; None for BASE and with one seed.
+        time: of a training step over that of an adapter; None where it was not measured.
+        memory: peak of a step beyond the bank over the adapter's, likewise.
+        bank: bytes of the bank in memory; None for an encoder of unknown shape.
+        codes: bytes of the masks, by code.
+    """
+
+    mask: str
+    n: int
+    k: int | None
+    gap: float
+    low: float | None
+    high: float | None
+    time: float | None
+    memory: float | None
+    bank: int | None
+    codes: dict[str, int]
+
+
+def make_sizes(arms: Sequence[Arm], step: Json | None) -> dict[str, tuple[list[str], list[Size]]]:
+    """By kind of mask: the tasks, and the sizes in ascending order; none without BASE and another.
+
+    The tasks are the set, of those on which some size has records and an adapter learned, that
+    gives most results to compare (sizes x tasks); of equals the most sizes.
+
+    Args:
+        arms: all of a tier.
+        step: what the benchmark wrote, or None.
+    """
+    found = {}
+    useful, _ = learned(on_tasks(arms))
+    for mask in ("soft", "hard"):
+        by_size: dict[int, dict[str, Arm]] = {}
+        for arm in trained_heads(on_tasks(main_grid(arms))):
+            half = arm["k"] is None or arm["k"] == arm["n"] // 2
+            if (arm["method"], arm["mask"], arm["bank"]) == ("x_peft", mask, "random") and (
+                half and task_name(arm) in useful
+            ):
+                by_size.setdefault(arm["n"], {})[task_name(arm)] = arm
+        if BASE not in by_size:
+            continue
+        tasks = _tasks(by_size)
+        rows = [
+            size
+            for n, own in sorted(by_size.items())
+            if set(tasks) <= set(own)
+            and (size := _size(tasks, own, by_size[BASE], step)) is not None
+        ]
+        if len(rows) > 1:
+            found[mask] = (tasks, rows)
+    return found
+
+
+def make_table(arms: Sequence[Arm], step: Json | None) -> Table:
+    """The sizes as a table."""
+    data: list[Json] = []
+    rows = []
+    for mask, (tasks, sizes) in make_sizes(arms, step).items():
+        for size in sizes:
+            data.append(
+                {
+                    "mask": mask,
+                    "n": size.n,
+                    "k": size.k,
+                    "tasks": tasks,
+                    "difference": size.gap,
+                    "low_over_seeds": size.low,
+                    "high_over_seeds": size.high,
+                    "step_time": size.time,
+                    "step_memory": size.memory,
+                    "bank_bytes": size.bank,
+                    **{f"{code}_bytes": size.codes.get(code) for code in CODES},
+                }
+            )
+            rows.append([", ".join(map(task_title, tasks)), f"{mask} masks", *row_text(size)])
+    return Table(
+        f"Banks of N random adapters against one of {BASE}: difference of the scores in points, "
+        "mean over tasks with 95 % interval over seeds; time of a training step and its memory "
+        "beyond the bank, an adapter's being 1; the bank in memory; bytes of both masks by code. "
+        "Bytes are those of the encoder that was trained.",
+        ["mask", "n", "k", "tasks", "difference", "low_over_seeds", "high_over_seeds", "step_time",
+         "step_memory", "bank_bytes", *(f"{code}_bytes" for code in CODES)],
+        data,
+        ["Tasks", "Masks", "N", "Difference", "95 % over seeds", "Step", "Memory", "Bank",
+         *CODES.values()],
+        rows,
+    )  # fmt: skip
+
+
+CODES = {"soft32": "Soft", "bits": "Bit set", "enumerative": "Enumerative"}
+"""The codes of masks, and their headings."""
+
+
+def row_text(size: Size) -> list[str]:
+    """The cells of a row, from N on."""
+    dash = "\N{EN DASH}"
+    low, high = (None if end is None else end / 100 for end in (size.low, size.high))
+    return [
+        str(size.n),
+        signed(size.gap),
+        dash if size.n == BASE else ends(low, high),
+        dash if size.time is None else f"{size.time:.2f}",
+        dash if size.memory is None else f"{size.memory:.2f}",
+        dash if size.bank is None else f"{size.bank / 1e6:,.0f} MB",
+        *(byte_count(size.codes[code]) if code in size.codes else dash for code in CODES),
+    ]
+
+
+@styled
+def sizes_figure(arms: Sequence[Arm], step: Json | None) -> Figure:
+    """Score, and time of a step, against N."""
+    found = make_sizes(arms, step)
+    if not found:
+        return empty(f"No evidence yet: no random banks of {BASE} and of another size.")
+    figure = new_figure(4.4)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    every = sorted({size.n for _, sizes in found.values() for size in sizes})
+    for place, (mask, (_, sizes)) in enumerate(found.items()):
+        colour, marker = mark_of({"method": "x_peft", "mask": mask})
+        shift = 1.02 ** (2 * place - 1)  # so that intervals of equal N stand side by side
+        x = [size.n * shift for size in sizes]
+        style: Json = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.2}
+        upper.plot(x, [size.gap for size in sizes], label=f"{mask} masks", **style)
+        for at, size in zip(x, sizes, strict=True):
+            if size.low is not None and size.high is not None:
+                upper.plot([at, at], [size.low, size.high], color=colour, linewidth=1.2)
+        timed = [(at, size.time) for at, size in zip(x, sizes, strict=True) if size.time]
+        lower.plot([at for at, _ in timed], [time for _, time in timed], **style)
+    for axes, level in ((upper, 0.0), (lower, 1.0)):
+        axes.axhline(level, color=colour_of("muted"), linewidth=0.8, zorder=0.5)
+        axes.yaxis.set_major_locator(ticks(5))
+        axes.grid(axis="y", linewidth=0.6)
+    upper.set_ylabel(f"points over N = {BASE}")
+    upper.legend(loc="best")
+    lower.set_ylabel("time of a step,\nan adapter's is 1")
+    lower.set_ylim(bottom=0)
+    lower.set_xscale("log")
+    lower.set_xticks(every, [str(n) for n in every])
+    lower.minorticks_off()
+    lower.set_xlabel("adapters in the bank, N (logarithmic)")
+    return figure
+
+
+def _tasks(by_size: Mapping[int, Mapping[str, Arm]]) -> list[str]:
+    base = list(by_size[BASE])
+    sets = [[task for task in base if task in own] for own in by_size.values()]
+
+    def results(tasks: list[str]) -> tuple[int, int]:
+        sizes = sum(set(tasks) <= set(own) for own in by_size.values())
+        return (len(tasks) * sizes if sizes > 1 else 0, sizes)
+
+    return max(sets, key=results)
+
+
+def _size(
+    tasks: Sequence[str], own: Mapping[str, Arm], base: Mapping[str, Arm], step: Json | None
+) -> Size | None:
+    first = own[tasks[0]] if tasks else None
+    if first is None:
+        return None
+    difference = stats.paired(
+        {task: scores_by_seed(own[task]) for task in tasks},
+        {task: scores_by_seed(base[task]) for task in tasks},
+    )
+    if difference is None:
+        return None
+    measured: Json = next(
+        (
+            entry
+            for entry in (step or {}).get("steps", ())
+            if (entry["mask"], entry["n"]) == (first["mask"], first["n"])
+        ),
+        {},
+    )
+    same = own is base
+    low, high = (None, None) if same else (difference.low, difference.high)
+    return Size(
+        first["mask"],
+        first["n"],
+        first["k"],
+        100 * difference.mean,
+        None if low is None else 100 * low,
+        None if high is None else 100 * high,
+        measured.get("time_ratio"),
+        measured.get("memory_ratio"),
+        _bank(first),
+        _codes(first),
+    )
+
+
+def _bank(arm: Arm) -> int | None:
+    try:
+        shape = encoder_shape(arm["encoder"])
+    except EncoderError:
+        return None
+    bottleneck = shape.width // REDUCTION
+    return int(4 * arm["n"] * 2 * shape.layers * shape.width * bottleneck)  # has no biases
+
+
+def _codes(arm: Arm) -> dict[str, int]:
+    try:
+        layers = encoder_shape(arm["encoder"]).layers
+    except EncoderError:
+        return {}
+    if arm["mask"] == "soft":
+        return {"soft32": code_bytes("soft32", layers, arm["n"])}
+    return {
+        "bits": code_bytes("bits", layers, arm["n"]),
+        "enumerative": code_bytes("enumerative", layers, arm["n"], arm["k"]),
+    }
