@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from xpeft.data.sources import EmbeddedSource
 from xpeft.data.specs import get_task
 from xpeft.errors import DataError
 from xpeft.examples import compare_task, draw_rows, mcnemar, score_draws, write_examples
-from xpeft.io import read_json
+from xpeft.io import read_json, write_json
 from xpeft.metrics import compute
 from xpeft.records import record_path, write_record
 from xpeft.report.summary import make_summary
 from xpeft.report.tables import make_tables
+from xpeft.verify.checks import verify
+from xpeft.verify.expected import update_expected
+from xpeft.workflow import Plan
 
 TASK = "embedded/sentiment"
 
@@ -175,3 +180,38 @@ def test_questions_are_drawn_whole() -> None:
         (gap.mean() - half, gap.mean() + half), abs=0.02
     )
     assert pair["mcnemar"] == []
+
+
+def test_verification_binds_them_to_the_records_and_makes_them_again(tier: Path) -> None:
+    write_examples(tier / "records", tier / "data", tier / "examples.json")
+    arms = {name: {"method": name} for name in ("single_adapter", "head_only")}
+    config = {"tier": "small", "tasks": [TASK], "data": {"source": "embedded"}, "arms": arms}
+    encoder = {"source": "local", "path": "none", "name": "all-MiniLM-L6-v2"}
+    plan = Plan.make(config | {"encoder": encoder}, "config.yaml")
+    account = {"encoder": "bert-base-uncased", "adapters": 100, "k": 50, "classes": 15}
+
+    def lines() -> list[str]:
+        update_expected(tier, account)  # as somebody does who only wants it to be quiet
+        found = verify(plan, tier, tier / "none")
+        assert found.checked["examples"] == 1
+        return [line for line in found.differs if line.startswith("examples.json")]
+
+    assert lines() == []
+    kept = read_json(tier / "examples.json")
+    changed = copy.deepcopy(kept)
+    changed["tasks"][0]["pairs"][0]["mean"] += 0.01
+    write_json(tier / "examples.json", changed)
+    (line,) = lines()
+    assert f"examples.json: {TASK}.pairs[0].mean: found " in line
+    write_json(tier / "examples.json", kept)
+    path = tier / f"records/{TASK}/head_only/seed1.json"
+    record = read_json(path)
+    write_json(path, record | {"run": record["run"] | {"wall_seconds": 1.0}})
+    (line,) = lines()
+    assert f"{TASK}: found records/{TASK}/head_only/seed1.json of sha256 " in line
+    assert line.endswith("run xpeft examples again")
+    write_examples(tier / "records", tier / "data", tier / "examples.json")
+    shutil.rmtree(tier / "data")
+    assert lines() == []
+    found = verify(plan, tier, tier / "none")
+    assert any(f"not made again for {TASK}" in line for line in found.not_checked)

@@ -16,7 +16,7 @@ The file:
     schema, tier
     tasks    one entry a task: task, metric, units (number of rows or questions), and `pairs`: left,
              right (arms), seeds, mean, low, high (fractions) and `mcnemar` (seed, left_only,
-             right_only, p_value)
+             right_only, p_value); `records`: sha256 of the task's records, by path below `records`
     absent   tasks whose prepared data are not there
 """
 
@@ -34,7 +34,7 @@ from xpeft import stats
 from xpeft.data.prepared import load_prepared
 from xpeft.errors import DataError
 from xpeft.hashing import derive_key
-from xpeft.io import read_json, write_json
+from xpeft.io import read_json, sha256_file, write_json
 from xpeft.records import Record, Result, cell_paths, read_records
 from xpeft.report.summary import YARDSTICKS
 
@@ -72,18 +72,40 @@ def write_examples(
         kept = set(cell_paths(read_json(cells)))
         records = {path: record for path, record in records.items() if path in kept}
     tasks, absent = [], []
-    for task, arms in _by_task(records).items():
-        folder = Path(data_dir, task)
-        if not (folder / "meta.json").is_file():
+    for task in tasks_of(records):
+        if not Path(data_dir, task, "meta.json").is_file():
             absent.append(task)
             continue
-        prepared = load_prepared(folder)
-        _require_same(prepared.meta.sha256["validation"], task, arms, folder)
-        tasks.append(compare_task(task, arms, prepared.validation.labels))
+        hashes = {path: sha256_file(Path(records_dir, path)) for path in paths_of(task, records)}
+        tasks.append(compare_from(task, records, data_dir) | {"records": hashes})
     tiers = sorted({record["cell"]["tier"] for record in records.values()})
     found = {"schema": SCHEMA, "tier": "".join(tiers), "tasks": tasks, "absent": absent}
     write_json(out, found)
     return found
+
+
+def tasks_of(records: Mapping[str, Record]) -> list[str]:
+    """The tasks of records, `suite/task`; cohorts are left out, as they are paired by profile."""
+    return list(_by_task(records))
+
+
+def paths_of(task: str, records: Mapping[str, Record]) -> list[str]:
+    """The records of a task, by path."""
+    return [path for path in records if path.startswith(f"{task}/")]
+
+
+def compare_from(
+    task: str, records: Mapping[str, Record], data_dir: str | os.PathLike[str]
+) -> Json:
+    """Compare the arms of a task on its prepared data.
+
+    Raises:
+        DataError: the data are missing, damaged, or not those that the records were scored on.
+    """
+    folder, arms = Path(data_dir, task), _by_task(records)[task]
+    prepared = load_prepared(folder)
+    _require_same(prepared.meta.sha256["validation"], task, arms, folder)
+    return compare_task(task, arms, prepared.validation.labels)
 
 
 def compare_task(task: str, arms: Mapping[str, list[Record]], labels: Array) -> Json:
@@ -193,7 +215,7 @@ def _pearson(x: Array, y: Array, weights: Array) -> Array:
 
 
 def _by_task(records: Mapping[str, Record]) -> dict[str, dict[str, list[Record]]]:
-    """Records by task and arm; cohorts are left out, as they are paired by profile."""
+    """Records by task and arm, without cohorts."""
     found: dict[str, dict[str, list[Record]]] = {}
     for record in records.values():
         cell = record["cell"]

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from xpeft.errors import RecordError
+from xpeft.examples import compare_from, paths_of
+from xpeft.io import read_json, sha256_file
 from xpeft.records import Record, read_record, record_path
-from xpeft.verify.expected import DERIVED, derive, file_hashes, read_expected
+from xpeft.verify.expected import DERIVED, EXAMPLES, derive, file_hashes, read_expected
 from xpeft.verify.findings import Findings
 from xpeft.verify.inputs import check_inputs
 from xpeft.verify.values import differences
@@ -41,6 +43,7 @@ def verify(plan: Plan, folder: Path, data: Path) -> Findings:
         findings.not_checked.append(f"{', '.join(DERIVED)}: no summary can be made")
     else:
         _check_derived(findings, found, expected)
+        _check_examples(findings, folder, records)
     check_inputs(findings, records, plan, folder, data)
     return findings
 
@@ -86,3 +89,33 @@ def _check_derived(findings: Findings, found: Json, expected: Json) -> None:
             left = {name: found[kind][name]} if name in found[kind] else {}
             right = {name: expected[kind][name]} if name in expected[kind] else {}
             findings.check(kind, differences({kind: left}, {kind: right}))
+
+
+def _check_examples(findings: Findings, folder: Path, records: Mapping[str, Record]) -> None:
+    """The comparisons over examples are of these records; made again where prepared data are."""
+    path = folder / EXAMPLES
+    if not path.is_file():
+        return
+    absent = []
+    for entry in read_json(path)["tasks"]:
+        task = entry["task"]
+        found = {name: sha256_file(folder / "records" / name) for name in paths_of(task, records)}
+        named = entry.get("records", {})
+        lines = [
+            f"{EXAMPLES}: {task}: found records/{name} of sha256 {found.get(name, 'no file')}, "
+            f"expected {named.get(name, 'none')}; run xpeft examples again"
+            for name in sorted(found.keys() | named.keys())
+            if found.get(name) != named.get(name)
+        ]
+        if not lines and (folder / "data" / task / "meta.json").is_file():
+            made = compare_from(task, records, folder / "data")
+            kept = {key: value for key, value in entry.items() if key != "records"}
+            lines = list(differences({f"{EXAMPLES}: {task}": made}, {f"{EXAMPLES}: {task}": kept}))
+        elif not lines:
+            absent.append(task)
+        findings.check("examples", lines)
+    if absent:
+        findings.not_checked.append(
+            f"{EXAMPLES}: not made again for {', '.join(absent)}: no prepared data in "
+            f"{folder / 'data'}"
+        )
