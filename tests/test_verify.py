@@ -442,8 +442,8 @@ def test_the_data_of_a_figure_are_what_it_shows() -> None:
 def test_no_figure_is_without_data(made: Path) -> None:
     figures = derive(made, LEDGER)["figures"]
     assert list(figures) == list(FIGURES)
-    cohorts = {"gains", "warm", "map", "overlap"}  # of which there are no records here
-    for name in set(FIGURES) - cohorts - {"method"}:
+    others = {"gains", "warm", "map", "overlap", "sizes"}  # of which there are no records here
+    for name in set(FIGURES) - others - {"method"}:
         (axes, *_) = figures[name]["axes"]
         assert axes.get("lines") or axes.get("points") or axes.get("bars"), name
 
