@@ -7,144 +7,112 @@ follow them. A new task is one more `TaskSpec` in `TASKS`.
 from __future__ import annotations
 
 from xpeft.data.superglue import SUPERGLUE
-from xpeft.data.taskspec import Size, TaskSpec
+from xpeft.data.taskspec import Size, Suite, TaskSpec
 from xpeft.errors import DataError
 
-GLUE_ID = "nyu-mll/glue"
-GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
-"""The commit of `nyu-mll/glue` that holds Parquet files and no loading script."""
-
-
-def _glue(
-    task: str,
-    text: str,
-    pair: str | None,
-    labels: tuple[str, ...],
-    metrics: tuple[str, ...],
-    licence: str,
-    note: str,
-    size: Size,
-    *,
-    validation_split: str = "validation",
-    label_range: tuple[float, float] | None = None,
-    near_duplicates: tuple[str, ...] = (),
-) -> TaskSpec:
-    return TaskSpec(
-        suite="glue",
-        task=task,
-        text=text,
-        pair=pair,
-        label="label",
-        labels=labels,
-        metrics=metrics,
-        licence=licence,
-        note=f"{note}; in GLUE (Wang et al., ICLR 2019, arXiv 1804.07461)",
-        hub_id=GLUE_ID,
-        hub_config=task,
-        revision=GLUE_REVISION,
-        validation_split=validation_split,
-        label_range=label_range,
-        near_duplicates=near_duplicates,
-        size=size,
-    )
-
+GLUE = Suite(
+    "glue",
+    hub_id="nyu-mll/glue",
+    revision="bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c",
+    paper="GLUE (Wang et al., ICLR 2019, arXiv 1804.07461)",
+)
 
 _ENTAILMENT = ("entailment", "not_entailment")
 
 _SPECS = (
-    _glue(
+    GLUE.task(
         "cola",
-        "sentence",
-        None,
-        ("unacceptable", "acceptable"),
-        ("matthews", "accuracy"),
-        "none stated; sentences quoted from published linguistics literature",
-        "CoLA: Warstadt, Singh, Bowman, TACL 2019, arXiv 1805.12471",
-        Size(8551, 1043, 11.3),
+        text="sentence",
+        pair=None,
+        labels=("unacceptable", "acceptable"),
+        metrics=("matthews", "accuracy"),
+        licence="none stated; sentences quoted from published linguistics literature",
+        note="CoLA: Warstadt, Singh, Bowman, TACL 2019, arXiv 1805.12471",
+        size=Size(8551, 1043, 11.3),
     ),
-    _glue(
+    GLUE.task(
         "sst2",
-        "sentence",
-        None,
-        ("negative", "positive"),
-        ("accuracy",),
-        "none stated",
-        "SST-2: Socher et al., EMNLP 2013",
-        Size(67349, 872, 13.3),
+        text="sentence",
+        pair=None,
+        labels=("negative", "positive"),
+        metrics=("accuracy",),
+        licence="none stated",
+        note="SST-2: Socher et al., EMNLP 2013",
+        size=Size(67349, 872, 13.3),
     ),
-    _glue(
+    GLUE.task(
         "mrpc",
-        "sentence1",
-        "sentence2",
-        ("not_equivalent", "equivalent"),
-        ("f1", "accuracy"),
-        "Microsoft Research licence",
-        "MRPC: Dolan and Brockett, IWP 2005",
-        Size(3668, 408, 53.3),
+        text="sentence1",
+        pair="sentence2",
+        labels=("not_equivalent", "equivalent"),
+        metrics=("f1", "accuracy"),
+        licence="Microsoft Research licence",
+        note="MRPC: Dolan and Brockett, IWP 2005",
+        size=Size(3668, 408, 53.3),
     ),
-    _glue(
+    GLUE.task(
         "qqp",
-        "question1",
-        "question2",
-        ("not_duplicate", "duplicate"),
-        ("f1", "accuracy"),
-        "Quora terms, non-commercial use",
-        "QQP: Quora Question Pairs, 2017",
-        Size(363846, 40430, 31.0),
+        text="question1",
+        pair="question2",
+        labels=("not_duplicate", "duplicate"),
+        metrics=("f1", "accuracy"),
+        licence="Quora terms, non-commercial use",
+        note="QQP: Quora Question Pairs, 2017",
+        size=Size(363846, 40430, 31.0),
     ),
-    _glue(
+    GLUE.task(
         "stsb",
-        "sentence1",
-        "sentence2",
-        (),
-        ("pearson", "spearman"),
-        "scores CC BY-SA 4.0, each text source its own terms",
-        "STS-B: Cer et al., SemEval 2017, arXiv 1708.00055",
-        Size(5749, 1500, 27.8),
+        text="sentence1",
+        pair="sentence2",
+        labels=(),
+        metrics=("pearson", "spearman"),
+        licence="scores CC BY-SA 4.0, each text source its own terms",
+        note="STS-B: Cer et al., SemEval 2017, arXiv 1708.00055",
+        size=Size(5749, 1500, 27.8),
         label_range=(0.0, 5.0),
     ),
-    _glue(
+    GLUE.task(
         "mnli",
-        "premise",
-        "hypothesis",
-        ("entailment", "neutral", "contradiction"),
-        ("accuracy",),
-        "OANC, CC BY 3.0 and CC BY-SA 3.0, by text source",
-        "MultiNLI, matched validation: Williams, Nangia, Bowman, NAACL 2018, arXiv 1704.05426",
-        Size(392702, 9815, 40.0),
+        text="premise",
+        pair="hypothesis",
+        labels=("entailment", "neutral", "contradiction"),
+        metrics=("accuracy",),
+        licence="OANC, CC BY 3.0 and CC BY-SA 3.0, by text source",
+        note="MultiNLI, matched validation: Williams, Nangia, Bowman, NAACL 2018, arXiv 1704.05426",
+        size=Size(392702, 9815, 40.0),
         validation_split="validation_matched",
     ),
-    _glue(
+    GLUE.task(
         "qnli",
-        "question",
-        "sentence",
-        _ENTAILMENT,
-        ("accuracy",),
-        "CC BY-SA 4.0",
-        "QNLI: Rajpurkar et al., EMNLP 2016, arXiv 1606.05250, recast by GLUE",
-        Size(104743, 5463, 50.0),
+        text="question",
+        pair="sentence",
+        labels=_ENTAILMENT,
+        metrics=("accuracy",),
+        licence="CC BY-SA 4.0",
+        note="QNLI: Rajpurkar et al., EMNLP 2016, arXiv 1606.05250, recast by GLUE",
+        size=Size(104743, 5463, 50.0),
     ),
-    _glue(
+    GLUE.task(
         "rte",
-        "sentence1",
-        "sentence2",
-        _ENTAILMENT,
-        ("accuracy",),
-        "none stated",
-        "RTE: Dagan et al. 2005; Bar-Haim et al. 2006; Giampiccolo et al. 2007; "
+        text="sentence1",
+        pair="sentence2",
+        labels=_ENTAILMENT,
+        metrics=("accuracy",),
+        licence="none stated",
+        note="RTE: Dagan et al. 2005; Bar-Haim et al. 2006; Giampiccolo et al. 2007; "
         "Bentivogli et al. 2009",
-        Size(2490, 277, 65.8),
+        size=Size(2490, 277, 65.8),
         near_duplicates=("superglue/rte",),
     ),
-    _glue(
+    GLUE.task(
         "wnli",
-        "sentence1",
-        "sentence2",
-        ("not_entailment", "entailment"),
-        ("accuracy",),
-        "CC BY 4.0 (Winograd schemas)",
-        "WNLI: Levesque, Davis, Morgenstern, KR 2012, recast by GLUE",
-        Size(635, 71, 37.1),
+        text="sentence1",
+        pair="sentence2",
+        labels=("not_entailment", "entailment"),
+        metrics=("accuracy",),
+        licence="CC BY 4.0 (Winograd schemas)",
+        note="WNLI: Levesque, Davis, Morgenstern, KR 2012, recast by GLUE",
+        size=Size(635, 71, 37.1),
         near_duplicates=("superglue/wsc",),
     ),
     *SUPERGLUE,

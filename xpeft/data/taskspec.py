@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from string import Formatter
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,34 @@ class TaskSpec:
         """What the templates of a task with a form name, in their order."""
         parts = Formatter().parse(f"{self.text} {self.pair or ''}")
         return tuple(dict.fromkeys(name for _, name, _, _ in parts if name))
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks of one origin: what all of its specs share.
+
+    Attributes:
+        name: of the suite, a folder name in the local layout and in results.
+        hub_id: its data set on the hub, with a configuration for each task.
+        revision: pinned commit of it, one that holds Parquet files and no loading script.
+        paper: the benchmark's own, for the note of each task.
+        form: of its tasks, where they do not have another.
+    """
+
+    name: str
+    hub_id: str
+    revision: str
+    paper: str
+    form: str | None = None
+
+    def task(self, task: str, *, note: str, **fields: Any) -> TaskSpec:
+        """A spec of the suite; `fields` are further ones of `TaskSpec`."""
+        shared = {"label": "label", "form": self.form, "hub_config": task}
+        return TaskSpec(
+            suite=self.name,
+            task=task,
+            note=f"{note}; in {self.paper}",
+            hub_id=self.hub_id,
+            revision=self.revision,
+            **(shared | fields),
+        )
