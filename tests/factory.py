@@ -372,6 +372,12 @@ def make_cohort_record(
             "usual": usual,
         },
     }
+    if fields.get("mask"):
+        numbers = 2 * BLOCKS * fields["n"]
+        stored = 2 * BLOCKS * -(-fields["n"] // 8) if fields["mask"] == "hard" else 4 * numbers
+        for counts, masks in ((result["parameters"], numbers), (result["bytes"], stored)):
+            counts["total"] += masks - counts["masks"]
+            counts["masks"] = masks
     if not personal:  # a profile stores nothing of a model for all
         for counts in (result["parameters"], result["bytes"]):
             counts.update(dict.fromkeys(counts, 0))

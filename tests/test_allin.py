@@ -67,6 +67,23 @@ def test_norm_gain_tied_masks_and_heads_are_counted_for_the_other_shapes(
     assert payload_at(arm | {"head": "shared+bias"}, MINI, TARGET) == bare + 60
     arm["parameters"] |= {"masks": 600, "head": 0}
     assert payload_at(arm, MINI, TARGET) == 145
+    arm["parameters"] |= {"masks": 599}
+    assert payload_at(arm, MINI, TARGET) is None
+
+
+def test_peers_and_fine_tuning_are_counted_by_formula(arms: list[dict[str, Any]]) -> None:
+    head = 4 * 769 * 2
+    account = {entry["key"]: entry["bytes"] for entry in ledger(TARGET)["peers"]}
+    for name in ("lora", "full"):
+        assert payload_at(one(arms, name), MINI, TARGET) == account[name] + head
+    unknown = one(arms, "lora") | {"method": "another"}
+    assert payload_at(unknown, MINI, TARGET) is None
+
+
+def test_arms_on_fewer_tasks_are_named(arms: list[dict[str, Any]]) -> None:
+    few = [arm for arm in arms if (arm["arm"], arm["task"]) != ("lora", "mrpc")]
+    panel = make_panels(few)[0]
+    assert panel.data == list(SMALL[:3]) and panel.left_out == ("LoRA",)
 
 
 def test_the_row_of_a_method_says_whether_it_reaches_the_goal(
@@ -79,7 +96,7 @@ def test_the_row_of_a_method_says_whether_it_reaches_the_goal(
             seeded.append(arm | {"arm": "drawn", "head": "seeded", "parameters": parameters})
     (tasks, cohort) = make_panels([*arms, *seeded])
     shown = {row.arm["arm"]: row for row in tasks.rows}
-    assert set(shown) == {*MAIN, "drawn"}  # neither full fine-tuning nor a peer
+    assert set(shown) == {*MAIN, "full", "lora", "drawn"} and tasks.left_out == ()
     assert tasks.data == [task for task in SMALL[:3] if task != "glue/mrpc"]  # those it has
     assert [name for name, row in shown.items() if row.fits] == ["drawn"]
     row = shown["drawn"]
@@ -107,6 +124,11 @@ def test_people_are_compared_with_an_adapter_of_their_own(arms: list[dict[str, A
     assert row.gap == pytest.approx(100 * gaps[:, kept].mean())
     assert row.low is not None and row.high is not None and row.low < row.gap < row.high
     assert [row.stored for row in cohort.rows] == sorted(row.stored for row in cohort.rows)
+    for majority, learned in ((0.0, True), (2.0, False)):
+        changed = [arm | {"majority": majority} if arm is right else arm for arm in arms]
+        assert make_panels(changed)[-1].learned == learned
+    other = [arm | {"encoder": "bert-base-uncased"} if arm is left else arm for arm in arms]
+    assert len(make_panels(other)[-1].rows) == len(cohort.rows) - 1
 
 
 def test_table_and_figure_hold_every_row(arms: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -12,12 +12,18 @@ from factory import MAIN, MORE, SMALL, make_tier
 from xpeft.codec import code_bytes
 from xpeft.errors import RecordError
 from xpeft.io import write_json
+from xpeft.records import STEP_FILE
 from xpeft.report.bank_sizes import make_sizes, make_table, sizes_figure
 from xpeft.report.drawing import render
-from xpeft.report.summary import STEP_FILE, make_summary
+from xpeft.report.summary import make_summary
 
 STEP = {
     "schema": 1,
+    "rows": 32,
+    "tokens": 64,
+    "threads": 2,
+    "processor": "made up for tests",
+    "encoder": "all-MiniLM-L6-v2",
     "steps": [
         {"mask": mask, "n": n, "time_ratio": 1 + n / 1000, "memory_ratio": 1.0}
         for mask in ("hard", "soft")
@@ -39,12 +45,12 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_sizes_are_compared_over_the_tasks_that_they_share(summary: dict[str, Any]) -> None:
     found = make_sizes(summary["arms"], summary["step"])
     assert set(found) == {"soft", "hard"}
-    for mask, (tasks, sizes) in found.items():
-        assert tasks == list(SMALL[:2])
+    for mask, sizes in found.items():
         assert [size.n for size in sizes] == [100, 150, 200, 400, 800]
         base, *others = sizes
-        assert (base.gap, base.low, base.high) == (0, None, None)
+        assert (base.gap, base.low, base.high, base.tasks) == (0, None, None, list(SMALL[:3]))
         for size in others:
+            assert size.tasks == list(SMALL[:2])
             scores = [
                 np.mean([a["over_seeds"]["mean"] for a in summary["arms"] if fits(a, mask, n)])
                 for n in (size.n, 100)
@@ -59,7 +65,7 @@ def fits(arm: dict[str, Any], mask: str, n: int) -> bool:
 
 
 def test_costs_are_those_of_the_benchmark_and_of_the_codec(summary: dict[str, Any]) -> None:
-    _, sizes = make_sizes(summary["arms"], summary["step"])["hard"]
+    sizes = make_sizes(summary["arms"], summary["step"])["hard"]
     by_n = {size.n: size for size in sizes}
     assert (by_n[400].time, by_n[400].memory, by_n[800].time) == (1.4, 1.0, None)
     assert by_n[800].bank == 4 * 800 * 2 * 6 * 384 * 24
@@ -67,8 +73,10 @@ def test_costs_are_those_of_the_benchmark_and_of_the_codec(summary: dict[str, An
         "bits": code_bytes("bits", 6, 800),
         "enumerative": code_bytes("enumerative", 6, 800, 400),
     }
-    _, soft = make_sizes(summary["arms"], None)["soft"]
+    soft = make_sizes(summary["arms"], None)["soft"]
     assert {size.time for size in soft} == {None}
+    of_another = {**summary["step"], "encoder": "another"}
+    assert {size.time for size in make_sizes(summary["arms"], of_another)["hard"]} == {None}
     assert soft[0].codes == {"soft32": code_bytes("soft32", 6, 100)}
 
 
@@ -88,11 +96,12 @@ def test_tasks_on_which_the_adapter_learned_nothing_do_not_count(summary: dict[s
         arm | {"majority": 2.0} if arm["task"] == SMALL[0].split("/")[1] else arm
         for arm in summary["arms"]
     ]
-    assert make_sizes(dull, None)["hard"][0] == [SMALL[1]]
+    assert [size.tasks for size in make_sizes(dull, None)["hard"][1:]] == [[SMALL[1]]] * 4
 
 
 def test_a_damaged_file_of_the_benchmark_is_an_error(tmp_path: Path) -> None:
     make_tier(tmp_path, tasks=SMALL[:1], seeds=1)
-    write_json(tmp_path / STEP_FILE, {"steps": [{"mask": "hard"}]})
-    with pytest.raises(RecordError, match=r"step.json: expected what benchmarks/step.py --out"):
-        make_summary(tmp_path / "records")
+    for damaged in ({"steps": STEP["steps"]}, {**STEP, "steps": [{"mask": "hard"}]}):
+        write_json(tmp_path / STEP_FILE, damaged)
+        with pytest.raises(RecordError, match=r"step.json: expected what benchmarks/step.py --out"):
+            make_summary(tmp_path / "records")

@@ -194,7 +194,11 @@ def test_what_no_pool_can_give() -> None:
         "arms.trained.bank.n: found 7 for glue/rte, expected at most 2 sources x 3 adapters = 6;"
     )
     mixed = merge(TRAINED, {"bank": {"random_share": 0.5}})
-    assert jobs(pool=POOL, arms={"trained": mixed})["glue/rte/trained"].bank.drawn == 3
+    named = merge(mixed, {"variant": "half"})
+    assert jobs(pool=POOL, arms={"trained": named})["glue/rte/trained"].bank.drawn == 3
+    assert error(pool=POOL, arms={"trained": mixed}).startswith("arms.trained.variant: found none")
+    none = merge(named, {"bank": {"random_share": 0.01}})
+    assert error(pool=POOL, arms={"trained": none}).endswith("expected an adapter or more")
     drawn = merge(mixed, {"bank": {"kind": "random"}})
     assert error(arms={"trained": drawn}).startswith(
         "arms.trained.bank.random_share: found 0.5, expected 0 for a random bank"

@@ -211,6 +211,15 @@ def test_verification_binds_them_to_the_records_and_makes_them_again(tier: Path)
     assert f"{TASK}: found records/{TASK}/head_only/seed1.json of sha256 " in line
     assert line.endswith("run xpeft examples again")
     write_examples(tier / "records", tier / "data", tier / "examples.json")
+    whole = read_json(tier / "examples.json")
+    write_json(tier / "examples.json", whole | {"tasks": []})
+    assert lines() == [f"examples.json: found nothing on {TASK}; run xpeft examples again"]
+    write_json(tier / "examples.json", whole)
+    other = EmbeddedSource(train_rows=40, validation_rows=200, noise=0.05, seed=1)
+    shutil.rmtree(tier / "data")
+    prepare(get_task(*TASK.split("/")), other, tier / "data" / TASK)
+    (line,) = lines()
+    assert "found validation rows of sha256 " in line
     shutil.rmtree(tier / "data")
     assert lines() == []
     found = verify(plan, tier, tier / "none")

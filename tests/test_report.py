@@ -160,6 +160,20 @@ def test_an_ablation_is_compared_with_the_arm_it_changes(results: Path) -> None:
     assert arm["changes"]["difference"]["n"] == 3
 
 
+def test_an_ablation_is_not_compared_with_an_arm_of_another_head(tmp_path: Path) -> None:
+    make_tier(tmp_path, tasks=("glue/sst2",), seeds=2, variants=("fewer",))
+    for path in sorted((tmp_path / "records").rglob("*-fewer/*.json")):
+        record = read_json(path)
+        record["cell"]["k"] = 10
+        write_json(path, record)
+        record["cell"] |= {"arm": "k10-seeded", "variant": ""}
+        record["result"]["settings"]["head"] = "seeded"
+        write_record(tmp_path / "records" / record_path(record["cell"]), record)
+    arms = {arm["arm"]: arm for arm in make_summary(tmp_path / "records")["arms"]}
+    assert arms["k10-seeded"]["changes"] is None
+    assert arms["x_peft-hard-n100-k50-fewer"]["changes"]["arm"] == "x_peft-hard-n100-k50"
+
+
 def test_a_summary_of_a_grid_takes_its_cells_only(tmp_path: Path) -> None:
     make_tier(tmp_path, tasks=("glue/sst2",), seeds=3)
     write_json(tmp_path / "cells.json", {"glue/sst2/head_only": [0, 2]})

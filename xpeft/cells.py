@@ -316,7 +316,7 @@ def _check_arm(name: str, arm: dict[str, Any], bank: dict[str, Any]) -> None:
         raise ConfigError(f"{key}.k: found null, expected the number of adapters to select")
     if k is not None and k > bank["n"]:
         raise ConfigError(f"{key}.k: found {k}, expected at most bank.n = {bank['n']}")
-    check_share(key, bank)
+    check_share(key, bank, arm["variant"])
     wrong = {"random": bank["path"] is not None, "warm": bank["path"] is None}
     if wrong.get(bank["kind"]):
         expected = "null" if bank["kind"] == "random" else "the bank's folder"
@@ -347,15 +347,22 @@ def _check_trained(name: str, config: Config, task: str, bank: dict[str, Any]) -
         )
 
 
-def check_share(key: str, bank: dict[str, Any]) -> None:
-    """A random bank has no random share; `key` is the arm's.
+def check_share(key: str, bank: dict[str, Any], variant: str) -> None:
+    """A random share is one of a stored bank, of one adapter or more, and makes a variant.
 
     Raises:
-        ConfigError: it has one.
+        ConfigError: it is not; `key` is the arm's.
     """
-    if bank["kind"] == "random" and bank["random_share"]:
+    share = bank["random_share"]
+    if not share:
+        return
+    if bank["kind"] == "random" or round(share * bank["n"]) == 0:
+        expected = "0 for a random bank" if bank["kind"] == "random" else "an adapter or more"
+        raise ConfigError(f"{key}.bank.random_share: found {share:g}, expected {expected}")
+    if not variant:
         raise ConfigError(
-            f"{key}.bank.random_share: found {bank['random_share']:g}, expected 0 for a random bank"
+            f"{key}.variant: found none, expected a name: a bank that is part random is no "
+            f"{bank['kind']} bank like others"
         )
 
 

@@ -29,11 +29,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xpeft import stats
 from xpeft.errors import ConfigError
 from xpeft.io import read_json, write_json
+from xpeft.report.pairs import accuracy_rows
 from xpeft.report.summary import (
     Arm,
     main_grid,
@@ -312,8 +311,7 @@ def _difference(left: list[Arm], right: list[Arm]) -> stats.Difference | None:
         if not seeds or not kept or one["profiles"]["id"] != other["profiles"]["id"]:
             continue
         for side, arm in zip(scores, (one, other), strict=True):
-            rows = [arm["profiles"]["accuracy"][arm["seeds"].index(seed)] for seed in seeds]
-            side[task_name(arm)] = np.array(rows)[:, kept]
+            side[task_name(arm)] = accuracy_rows(arm, seeds)[:, kept]
     return stats.paired_profiles(*scores)
 
 

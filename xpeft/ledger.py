@@ -31,6 +31,9 @@ SCHEMA = 1
 GOAL = 10_000
 """The ratio that the paper claims, and that we want for everything a profile stores (ours)."""
 
+REDUCTION = 16
+"""d / b of the adapters (paper)."""
+
 PROFILES = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 CODES = ((100, 50), (100, 10), (150, 75), (200, 100), (400, 200), (400, 50), (400, 10))
 """Pairs (N, k) whose codes are always listed, beside those asked for."""
@@ -111,7 +114,7 @@ def profile_bytes(
 def ledger(
     shape: EncoderShape,
     adapters: int = 100,
-    reduction: int = 16,
+    reduction: int = REDUCTION,
     k: int | None = None,
     classes: int = 15,
     profiles: Sequence[int] = PROFILES,
@@ -284,7 +287,7 @@ def run_ledger(
     adapters: int = 100,
     k: int | None = None,
     classes: int = 15,
-    reduction: int = 16,
+    reduction: int = REDUCTION,
     as_json: bool = False,
     out: str | os.PathLike[str] | None = None,
 ) -> None:
@@ -636,7 +639,11 @@ def format_table(account: Json) -> str:
     for entry in account["profiles"]:
         rows.append([f"{entry['profiles']:,}", f"{entry['adapter_bytes']:,} B"])
         rows[-1] += [text for kind in bank for text in (_b(entry[kind]), _x(entry[kind]))]
-    section("6. The bank's share: it is stored once for P profiles (hard masks, bit set)", rows, 0)
+    section(
+        "6. The bank's share: it is stored once for P profiles (hard masks, bit set, alone)",
+        rows,
+        0,
+    )
     for kind, entry in bank.items():
         even = entry["break_even_profiles"]
         goal = entry["profiles_for_ratio"][str(GOAL)]

@@ -35,6 +35,9 @@ from typing import (
 from xpeft.errors import RecordError, XpeftError
 from xpeft.io import canonical_json, read_json, write_json
 
+STEP_FILE = "step.json"
+"""Beside the records of a tier: what `benchmarks/step.py` measured."""
+
 SCHEMA = 1
 """Version of the record schema. Raised when a field changes its meaning or goes away."""
 

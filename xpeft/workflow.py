@@ -31,6 +31,7 @@ from xpeft.config import Config, resolve_config
 from xpeft.errors import DataError
 from xpeft.io import canonical_json
 from xpeft.job import Job, PoolJob
+from xpeft.records import STEP_FILE
 from xpeft.sizes import Need, Sizes, memory_request, time_request
 
 
@@ -316,13 +317,18 @@ class Plan:
         path = Path(str(self.config["evidence"]), "examples.json")
         return [path.as_posix()] if path.is_file() else []
 
+    @property
+    def _evidence_step(self) -> list[str]:
+        path = Path(str(self.config["evidence"]), STEP_FILE)
+        return [path.as_posix()] if path.is_file() else []
+
     def summary_inputs(self, wildcards: Any) -> list[str]:
         """What the summary of a tier is made from: its records and, for this run, its grid.
 
         Of a partial run the grid alone: what is not asked for is not trained.
         """
         if wildcards.tier != self.tier:
-            return [*self.records(wildcards.tier), *self._evidence_examples]
+            return [*self.records(wildcards.tier), *self._evidence_examples, *self._evidence_step]
         if self.config["partial"]:
             return [f"{self.root}/cells.json"]
         return [*self.records(self.tier), f"{self.root}/cells.json", *self.examples]

@@ -117,7 +117,7 @@ def _job(
         raise ConfigError(f"{key}.bank.path: found {bank['path']!r}, expected null")
     if isinstance(bank["n"], list):
         raise ConfigError(f"{key}.bank.n: found a list, expected a whole number")
-    check_share(key, bank)
+    check_share(key, bank, arm["variant"])
     if bank["kind"] == "trained":
         raise ConfigError(f"{key}.bank.kind: found trained, expected random or warm")
     if masked and bank["kind"] == "warm" and bank["n"] != common["n"]:

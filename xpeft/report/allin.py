@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from xpeft import stats
 from xpeft.codec import Codec, code_bytes
 from xpeft.errors import EncoderError
-from xpeft.ledger import GOAL, adapter_parameters, head_parameters
+from xpeft.job import Sides
+from xpeft.ledger import GOAL, REDUCTION, adapter_parameters, head_parameters
+from xpeft.peersizes import peer_sizes
 from xpeft.report.cohorts import cohorts
 from xpeft.report.drawing import colour_of, empty, new_figure, styled
 from xpeft.report.forms import Table
@@ -30,7 +31,8 @@ from xpeft.report.frontier import (
     name_points,
     shared_tasks,
 )
-from xpeft.report.summary import Arm, main_grid, on_tasks, varied
+from xpeft.report.pairs import accuracy_rows
+from xpeft.report.summary import Arm, main_grid, on_tasks, task_name, varied
 from xpeft.report.words import arm_title, byte_count, ends, short_title, signed, task_title, times
 from xpeft.shapes import SHAPES, EncoderShape, encoder_shape
 from xpeft.store import profile_file_bytes
@@ -40,10 +42,6 @@ Json = dict[str, Any]
 TARGET = SHAPES["bert-base-uncased"]
 """The encoder of the claim."""
 
-REDUCTION = 16  # paper
-METHODS = ("head_only", "single_adapter", "x_peft")
-"""Those whose bytes follow from shapes and classes."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -51,7 +49,7 @@ class Row:
 
     Attributes:
         arm: one of its entries.
-        payload: bytes of its profile on the shapes of TARGET.
+        payload: bytes of its profile on the shapes of TARGET; of several tasks the middle one's.
         stored: what such a profile takes of a store's file.
         ratio: an adapter's bytes over `stored`, on the shapes of TARGET.
         own_ratio: the same on the encoder that was trained.
@@ -83,39 +81,63 @@ class Panel:
         data: the names of the tasks, or of the cohort.
         over: what intervals are over.
         rows: the arms, fewest bytes first.
+        learned: whether the adapter is above the majority class, or a profile's own usual label;
+            a distance from one that is not says little.
+        left_out: titles of arms that have no records on some of the data.
     """
 
     data: list[str]
     over: str
     rows: list[Row]
+    learned: bool = True
+    left_out: tuple[str, ...] = ()
 
 
-def payload_at(arm: Arm, own: EncoderShape, other: EncoderShape) -> int:
+def payload_at(arm: Arm, own: EncoderShape, other: EncoderShape) -> int | None:
     """Bytes of an arm's profile on another encoder, by what it holds on its own.
 
+    Hard masks are taken in the enumerative code, peers as `xpeft.peersizes` counts them.
+
     Args:
-        arm: of METHODS. Hard masks are taken in the enumerative code.
+        arm: of tasks or of a cohort.
         own: the encoder that it was trained on.
         other: the encoder to count for.
+
+    Returns:
+        None for a method whose bytes on the other encoder are not known.
     """
     held = arm["parameters"]
-    masks = adapter = 0
-    if held["masks"]:
-        both = held["masks"] == 2 * own.layers * arm["n"]
-        codec: Codec = "enumerative" if arm["mask"] == "hard" else "soft32"
-        masks = code_bytes(codec, other.layers, arm["n"], arm["k"], "separate" if both else "tied")
-    if held["adapter"]:
-        each = held["adapter"] // own.layers
-        bottleneck = (each - own.width) // (2 * own.width + 1)  # of 2 d b + b + d
-        scaled = bottleneck * other.width // own.width
-        adapter = 4 * adapter_parameters(other.layers, other.width, scaled)
-    norm = 4 * held["norm"] * other.layers * other.width // (own.layers * own.width)
-    gain = 4 * held["gain"] * other.layers // own.layers
     if arm["head"] == "shared+bias":
         head = 4 * held["head"]
     else:
         head = 4 * head_parameters(other.width, held["head"] // (own.width + 1))
-    return int(masks + adapter + norm + gain + head)
+    match arm["method"]:
+        case "head_only":
+            rest: int | None = 0
+        case "single_adapter":
+            each = held["adapter"] // own.layers  # 2 d b + b + d
+            scaled = (each - own.width) // (2 * own.width + 1) * other.width // own.width
+            rest = 4 * adapter_parameters(other.layers, other.width, scaled)
+        case "x_peft":
+            rest = _masked(arm, own, other)
+        case "full":
+            rest = other.parameters and 4 * other.parameters
+        case method:
+            peers = peer_sizes(other)
+            rest = peers[method].bytes if method in peers else None
+    return None if rest is None else rest + head
+
+
+def _masked(arm: Arm, own: EncoderShape, other: EncoderShape) -> int | None:
+    """Bytes of masks, norm and gain."""
+    held, rows = arm["parameters"], arm["parameters"]["masks"] / (own.layers * arm["n"])
+    if rows not in (1, 2):
+        return None
+    codec: Codec = "enumerative" if arm["mask"] == "hard" else "soft32"
+    sides: Sides = "separate" if rows == 2 else "tied"
+    masks = code_bytes(codec, other.layers, arm["n"], arm["k"], sides)
+    norm = 4 * held["norm"] * other.layers * other.width // (own.layers * own.width)
+    return int(masks + norm + 4 * held["gain"] * other.layers // own.layers)
 
 
 def make_panels(arms: Sequence[Arm]) -> list[Panel]:
@@ -145,6 +167,7 @@ def make_table(arms: Sequence[Arm]) -> Table:
                     "low": row.low,
                     "high": row.high,
                     "over": panel.over,
+                    "adapter_learned": panel.learned,
                 }
             )
             rows.append([", ".join(map(task_title, panel.data)), *row_text(row)])
@@ -154,7 +177,7 @@ def make_table(arms: Sequence[Arm]) -> Table:
         "the same on the encoder that was trained. Difference to an adapter of its own in points, "
         "with 95 % interval over seeds; of cohorts over profiles and seeds.",
         ["data", "arm", "payload_bytes", "file_bytes", "ratio", "reaches_goal", "encoder",
-         "own_ratio", "difference", "low", "high", "over"],
+         "own_ratio", "difference", "low", "high", "over", "adapter_learned"],
         data,
         ["Data", "Method", "Data of a profile", "Of the file", "Adapter over it",
          "On its own encoder", "Difference", "95 %"],
@@ -195,14 +218,20 @@ def allin_figure(arms: Sequence[Arm]) -> Figure:
         axes.set_xlim(min([*sizes, goal]) / 3, max(sizes) * 3)
         axes.set_ylim(*gap_range([point for point, _ in shown]))
         axes.axvline(goal, color=colour_of("muted"), linewidth=1.0, linestyle=":", zorder=1)
-        names = [task_title(task) for task in panel.data]
-        axes.set_title(", ".join(names) if len(names) < 4 else f"Mean of {len(names)} tasks")
+        axes.set_title(_title(panel))
         axes.set_ylabel("points to an\nadapter of its own")
         drawn.append((axes, shown))
     drawn[-1][0].set_xlabel(f"bytes of a store's file a profile (logarithmic),\n{TARGET.name}")
     for axes, shown in drawn:
         name_points(axes, shown, _name)
     return figure
+
+
+def _title(panel: Panel) -> str:
+    names = [task_title(task) for task in panel.data]
+    if len(names) > 3:
+        return f"Mean of {len(names)} tasks"
+    return ", ".join(names) + ("" if panel.learned else "\n(the adapter learned nothing)")
 
 
 def _name(arm: Arm) -> str:
@@ -220,22 +249,26 @@ def _point(row: Row) -> Point:
     return Point(row.arm, row.stored, row.payload, row.gap, row.low, row.high)
 
 
-def _row(arm: Arm, gap: float, low: float | None, high: float | None) -> Row | None:
-    """None for a method or an encoder that cannot be counted."""
-    if arm["method"] not in METHODS or not arm["parameters"]["total"]:
-        return None
-    try:
-        own = encoder_shape(arm["encoder"])
-    except EncoderError:
-        return None
-    payload = payload_at(arm, own, TARGET)
+def _row(group: Sequence[Arm], gap: float, low: float | None, high: float | None) -> Row | None:
+    """The row of an arm from its entries; None where it cannot be counted."""
+    counted = []
+    for arm in group:
+        try:
+            own = encoder_shape(arm["encoder"])
+        except EncoderError:
+            return None
+        payload, here = payload_at(arm, own, TARGET), payload_at(arm, own, own)
+        if not payload or here is None:
+            return None  # unknown; or one model for all, of which a profile stores nothing
+        counted.append((payload, here, own, arm))
+    payload, here, own, arm = sorted(counted, key=lambda item: item[0])[len(counted) // 2]
     stored = profile_file_bytes(payload)
     return Row(
         arm,
         payload,
         stored,
         _adapter(TARGET) / stored,
-        _adapter(own) / profile_file_bytes(payload_at(arm, own, own)),
+        _adapter(own) / profile_file_bytes(here),
         gap,
         low,
         high,
@@ -248,43 +281,52 @@ def _adapter(shape: EncoderShape) -> int:
 
 def _of_tasks(arms: Sequence[Arm]) -> Panel:
     """Over the tasks that the arms which reach the goal share; without such arms, any."""
-    rows = [row for arm in arms if (row := _row(arm, 0.0, None, None))]
-    reach = {row.arm["arm"] for row in rows if row.fits}
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(arm["arm"], []).append(arm)
+    plain = {name: _row(group, 0.0, None, None) for name, group in groups.items()}
+    reach = {name for name, row in plain.items() if row and row.fits}
     chosen = [arm for arm in arms if arm["arm"] in reach or arm["method"] == YARD]
     points, tasks = make_points(arms, shared_tasks(chosen if reach else arms))
-    found = [_row(point.arm, point.gap, point.low, point.high) for point in points]
-    return Panel(tasks, "seeds", _sorted(found))
+    rows = []
+    for point in points:
+        own = [arm for arm in groups[point.arm["arm"]] if task_name(arm) in tasks]
+        rows.append(_row(own, point.gap, point.low, point.high))
+    shown = {point.arm["arm"] for point in points}
+    left_out = tuple(
+        arm_title(group[0])
+        for name, group in groups.items()
+        if name not in shown and plain[name] and points
+    )
+    return Panel(tasks, "seeds", _sorted(rows), left_out=left_out)
 
 
 def _of_cohort(task: str, arms: Sequence[Arm]) -> Panel:
     """Over the profiles of the headline, against the adapter that is trained on own rows alone."""
+    over = "profiles and seeds"
     yard = next((arm for arm in arms if _is_yard(arm)), None)
     if yard is None:
-        return Panel([task], "profiles and seeds", [])
+        return Panel([task], over, [])
     kept = varied(yard["profiles"])
     found: list[Row | None] = []
     for arm in arms:
         seeds = [seed for seed in arm["seeds"] if seed in yard["seeds"]]
-        if arm["scope"] == "cohort" or not seeds or not kept:
+        same = arm["encoder"] == yard["encoder"]
+        if arm["scope"] == "cohort" or not (same and seeds and kept):
             continue
-        if arm is yard:
-            found.append(_row(arm, 0.0, None, None))
-            continue
-        one, other = (
-            np.array([a["profiles"]["accuracy"][a["seeds"].index(s)] for s in seeds])[:, kept]
-            for a in (arm, yard)
-        )
-        both = stats.paired_profiles({"": one}, {"": other})
+        one, other = (accuracy_rows(a, seeds)[:, kept] for a in (arm, yard))
+        both = None if arm is yard else stats.paired_profiles({"": one}, {"": other})
         low, high = (both.low, both.high) if both else (None, None)
         found.append(
             _row(
-                arm,
+                [arm],
                 100 * float((one - other).mean()),
                 None if low is None else 100 * low,
                 None if high is None else 100 * high,
             )
         )
-    return Panel([task], "profiles and seeds", _sorted(found))
+    learned = yard["over_seeds"]["mean"] > yard["majority"]
+    return Panel([task], over, _sorted(found), learned)
 
 
 def _is_yard(arm: Arm) -> bool:

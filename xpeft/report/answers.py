@@ -61,16 +61,10 @@ QUESTIONS = (
     ),
     Question(
         "Where do the 10,000 times come from?",
-        "From bytes of an adapter in float32 over bits of two hard masks, and from nothing else "
-        "that a profile may store.",
-        (
-            "memory-masks",
-            "memory-norm",
-            "memory-head",
-            "memory-all-in",
-            "all-in-tasks",
-            "all-in-authors",
-        ),
+        "From bytes of an adapter in float32 over bits of two hard masks. Whether they hold for "
+        "all that a profile takes depends on the rest: a norm or a head of its own is far more "
+        "than its masks.",
+        ("memory-masks", "memory-norm", "memory-head", "memory-all-in", "all-in-tasks"),
         (("calculation", "the calculation, step by step"), ("allin", "all-in, with its score")),
     ),
     Question(

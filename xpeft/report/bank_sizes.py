@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from xpeft import stats
 from xpeft.codec import code_bytes
 from xpeft.errors import EncoderError
+from xpeft.ledger import REDUCTION
 from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, styled, ticks
 from xpeft.report.forms import Table
 from xpeft.report.summary import (
@@ -32,26 +33,27 @@ from xpeft.shapes import encoder_shape
 
 Json = dict[str, Any]
 
-REDUCTION = 16  # paper
 BASE = 100
 """N that the others are compared with."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A size of the bank, over the tasks that all sizes of its kind of mask share.
+    """A size of the bank, over the tasks on which it and BASE have records and an adapter learned.
 
     Attributes:
+        tasks: `suite/task` each.
         mask: soft or hard.
         n, k: adapters of the bank; those that a hard mask selects, or None.
         gap: mean difference of the scores to BASE, in points.
         low, high: 95 % interval over seeds; None for BASE and with one seed.
         time: of a training step over that of an adapter; None where it was not measured.
-        memory: peak of a step beyond the bank over the adapter's, likewise.
+        memory: peak of the process beyond the bank over the adapter's, likewise.
         bank: bytes of the bank in memory; None for an encoder of unknown shape.
         codes: bytes of the masks, by code.
     """
 
+    tasks: list[str]
     mask: str
     n: int
     k: int | None
@@ -64,11 +66,8 @@ class Size:
     codes: dict[str, int]
 
 
-def make_sizes(arms: Sequence[Arm], step: Json | None) -> dict[str, tuple[list[str], list[Size]]]:
-    """By kind of mask: the tasks, and the sizes in ascending order; none without BASE and another.
-
-    The tasks are the set, of those on which some size has records and an adapter learned, that
-    gives most results to compare (sizes x tasks); of equals the most sizes.
+def make_sizes(arms: Sequence[Arm], step: Json | None) -> dict[str, list[Size]]:
+    """By kind of mask the sizes in ascending order; none without BASE and another.
 
     Args:
         arms: all of a tier.
@@ -80,21 +79,17 @@ def make_sizes(arms: Sequence[Arm], step: Json | None) -> dict[str, tuple[list[s
         by_size: dict[int, dict[str, Arm]] = {}
         for arm in trained_heads(on_tasks(main_grid(arms))):
             half = arm["k"] is None or arm["k"] == arm["n"] // 2
-            if (arm["method"], arm["mask"], arm["bank"]) == ("x_peft", mask, "random") and (
-                half and task_name(arm) in useful
-            ):
+            fits = (arm["method"], arm["mask"], arm["bank"]) == ("x_peft", mask, "random")
+            if fits and half and task_name(arm) in useful:
                 by_size.setdefault(arm["n"], {})[task_name(arm)] = arm
-        if BASE not in by_size:
-            continue
-        tasks = _tasks(by_size)
-        rows = [
+        base = by_size.get(BASE, {})
+        sizes = [
             size
-            for n, own in sorted(by_size.items())
-            if set(tasks) <= set(own)
-            and (size := _size(tasks, own, by_size[BASE], step)) is not None
+            for _, own in sorted(by_size.items())
+            if (size := _size(own, base, step)) is not None
         ]
-        if len(rows) > 1:
-            found[mask] = (tasks, rows)
+        if len(sizes) > 1:
+            found[mask] = sizes
     return found
 
 
@@ -102,33 +97,33 @@ def make_table(arms: Sequence[Arm], step: Json | None) -> Table:
     """The sizes as a table."""
     data: list[Json] = []
     rows = []
-    for mask, (tasks, sizes) in make_sizes(arms, step).items():
+    for sizes in make_sizes(arms, step).values():
         for size in sizes:
             data.append(
                 {
-                    "mask": mask,
+                    "mask": size.mask,
                     "n": size.n,
                     "k": size.k,
-                    "tasks": tasks,
+                    "tasks": size.tasks,
                     "difference": size.gap,
                     "low_over_seeds": size.low,
                     "high_over_seeds": size.high,
                     "step_time": size.time,
-                    "step_memory": size.memory,
+                    "process_memory": size.memory,
                     "bank_bytes": size.bank,
                     **{f"{code}_bytes": size.codes.get(code) for code in CODES},
                 }
             )
-            rows.append([", ".join(map(task_title, tasks)), f"{mask} masks", *row_text(size)])
+            rows.append([", ".join(map(task_title, size.tasks)), *row_text(size)])
     return Table(
         f"Banks of N random adapters against one of {BASE}: difference of the scores in points, "
-        "mean over tasks with 95 % interval over seeds; time of a training step and its memory "
-        "beyond the bank, an adapter's being 1; the bank in memory; bytes of both masks by code. "
-        "Bytes are those of the encoder that was trained.",
+        "mean over the tasks of the row with 95 % interval over seeds; time of a training step, "
+        "and memory of its process beyond the bank, an adapter's being 1; the bank in memory; "
+        "bytes of both masks by code. Bytes are those of the encoder that was trained.",
         ["mask", "n", "k", "tasks", "difference", "low_over_seeds", "high_over_seeds", "step_time",
-         "step_memory", "bank_bytes", *(f"{code}_bytes" for code in CODES)],
+         "process_memory", "bank_bytes", *(f"{code}_bytes" for code in CODES)],
         data,
-        ["Tasks", "Masks", "N", "Difference", "95 % over seeds", "Step", "Memory", "Bank",
+        ["Tasks", "Masks", "N", "Difference", "95 % over seeds", "Step", "Process", "Bank",
          *CODES.values()],
         rows,
     )  # fmt: skip
@@ -139,10 +134,11 @@ CODES = {"soft32": "Soft", "bits": "Bit set", "enumerative": "Enumerative"}
 
 
 def row_text(size: Size) -> list[str]:
-    """The cells of a row, from N on."""
+    """The cells of a row, from the kind of mask on."""
     dash = "\N{EN DASH}"
     low, high = (None if end is None else end / 100 for end in (size.low, size.high))
     return [
+        f"{size.mask} masks",
         str(size.n),
         signed(size.gap),
         dash if size.n == BASE else ends(low, high),
@@ -161,8 +157,8 @@ def sizes_figure(arms: Sequence[Arm], step: Json | None) -> Figure:
         return empty(f"No evidence yet: no random banks of {BASE} and of another size.")
     figure = new_figure(4.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    every = sorted({size.n for _, sizes in found.values() for size in sizes})
-    for place, (mask, (_, sizes)) in enumerate(found.items()):
+    every = sorted({size.n for sizes in found.values() for size in sizes})
+    for place, (mask, sizes) in enumerate(found.items()):
         colour, marker = mark_of({"method": "x_peft", "mask": mask})
         shift = 1.02 ** (2 * place - 1)  # so that intervals of equal N stand side by side
         x = [size.n * shift for size in sizes]
@@ -177,10 +173,10 @@ def sizes_figure(arms: Sequence[Arm], step: Json | None) -> Figure:
         axes.axhline(level, color=colour_of("muted"), linewidth=0.8, zorder=0.5)
         axes.yaxis.set_major_locator(ticks(5))
         axes.grid(axis="y", linewidth=0.6)
+        axes.margins(y=0.12)
     upper.set_ylabel(f"points over N = {BASE}")
     upper.legend(loc="best")
     lower.set_ylabel("time of a step,\nan adapter's is 1")
-    lower.set_ylim(bottom=0)
     lower.set_xscale("log")
     lower.set_xticks(every, [str(n) for n in every])
     lower.minorticks_off()
@@ -188,23 +184,11 @@ def sizes_figure(arms: Sequence[Arm], step: Json | None) -> Figure:
     return figure
 
 
-def _tasks(by_size: Mapping[int, Mapping[str, Arm]]) -> list[str]:
-    base = list(by_size[BASE])
-    sets = [[task for task in base if task in own] for own in by_size.values()]
-
-    def results(tasks: list[str]) -> tuple[int, int]:
-        sizes = sum(set(tasks) <= set(own) for own in by_size.values())
-        return (len(tasks) * sizes if sizes > 1 else 0, sizes)
-
-    return max(sets, key=results)
-
-
-def _size(
-    tasks: Sequence[str], own: Mapping[str, Arm], base: Mapping[str, Arm], step: Json | None
-) -> Size | None:
-    first = own[tasks[0]] if tasks else None
-    if first is None:
+def _size(own: Mapping[str, Arm], base: Mapping[str, Arm], step: Json | None) -> Size | None:
+    tasks = [task for task in base if task in own]
+    if not tasks:
         return None
+    first = own[tasks[0]]
     difference = stats.paired(
         {task: scores_by_seed(own[task]) for task in tasks},
         {task: scores_by_seed(base[task]) for task in tasks},
@@ -214,7 +198,7 @@ def _size(
     measured: Json = next(
         (
             entry
-            for entry in (step or {}).get("steps", ())
+            for entry in (step["steps"] if step and step["encoder"] == first["encoder"] else ())
             if (entry["mask"], entry["n"]) == (first["mask"], first["n"])
         ),
         {},
@@ -222,6 +206,7 @@ def _size(
     same = own is base
     low, high = (None, None) if same else (difference.low, difference.high)
     return Size(
+        tasks,
         first["mask"],
         first["n"],
         first["k"],

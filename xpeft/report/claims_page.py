@@ -49,9 +49,8 @@ def claims_page(claims: Json, records: str) -> str:
         f"{counted(len(verdicts), 'claim')}, judged on the tier `{claims['tier']}` (on "
         f"{claims['data']}, where a claim does not name other data): {tally}. How a claim is "
         "judged stands in [claims.yaml](xpeft/claims.yaml) and was written down before its "
-        "evidence was there, "
-        "where it does not say otherwise. Effects are in points (hundredths of the score) and "
-        "paired by seed; intervals are at 95 % over seeds, of cohorts over profiles and seeds; "
+        "evidence was there. Effects are in points (hundredths of the score) and paired by seed; "
+        "intervals are at 95 % over seeds, of cohorts over profiles and seeds; "
         "p is one-sided, of the claim's own test. A claim with no verdict has no records yet, or "
         "none on which anything was learned.",
         "",

@@ -727,21 +727,17 @@ def _sizes(summary: Json, tier: str) -> Json | None:
     found = bank_sizes.make_sizes(arms, step)
     if not found:
         return None
-    words = [
-        f"{mask} masks, N = {size.n}: {signed(size.gap)} points"
-        for mask, (_, sizes) in found.items()
-        for size in sizes
-    ]
+    sizes = [size for group in found.values() for size in group]
+    words = [f"{size.mask} masks, N = {size.n}: {signed(size.gap)} points" for size in sizes]
     return {
         "figure": inline_svg(
             bank_sizes.sizes_figure(arms, step), f"sizes-{tier}", "; ".join(words) + "."
         ),
         "caption": figures.CAPTIONS["sizes"],
-        "columns": ["N", "Difference (95 % over seeds)", *COST_COLUMNS],
+        "columns": ["Masks", "N", "Difference (95 % over seeds)", *SIZE_COLUMNS],
         "rows": [
-            {"title": f"{mask} masks on {', '.join(map(task_title, tasks))}", "cells": _size_row(s)}
-            for mask, (tasks, sizes) in found.items()
-            for s in sizes
+            {"title": ", ".join(map(task_title, size.tasks)), "cells": _size_row(size)}
+            for size in sizes
         ],
         "measured": step
         and f"{step['rows']} rows of {step['tokens']} tokens, {step['threads']} threads of "
@@ -749,12 +745,12 @@ def _sizes(summary: Json, tier: str) -> Json | None:
     }
 
 
-COST_COLUMNS = ("Step", "Memory", "Bank", *bank_sizes.CODES.values())
+SIZE_COLUMNS = ("Step", "Process", "Bank", *bank_sizes.CODES.values())
 
 
 def _size_row(size: bank_sizes.Size) -> list[str]:
-    n, gap, spread, *costs = bank_sizes.row_text(size)
-    return [n, gap if size.n == bank_sizes.BASE else f"{gap} ({spread})", *costs]
+    mask, n, gap, spread, *costs = bank_sizes.row_text(size)
+    return [mask, n, gap if size.n == bank_sizes.BASE else f"{gap} ({spread})", *costs]
 
 
 def _allin(arms: Sequence[Arm], names: Names) -> Json | None:
@@ -777,6 +773,8 @@ def _allin(arms: Sequence[Arm], names: Names) -> Json | None:
             {
                 "title": title,
                 "over": panel.over,
+                "learned": panel.learned,
+                "left_out": "; ".join(panel.left_out),
                 "rows": [
                     {"cells": allin.row_text(row), "fits": row.fits, "href": names.arm(row.arm)}
                     for row in panel.rows

@@ -76,11 +76,11 @@ def _kind(left: Arm, right: Arm) -> str | None:
 
 def _pair(kind: str, left: Arm, right: Arm | None) -> Json:
     seeds = [seed for seed in left["seeds"] if right is None or seed in right["seeds"]]
-    one = _rows(left, seeds)
+    one = accuracy_rows(left, seeds)
     if right is None:
         other = np.broadcast_to(np.array(left["profiles"]["usual"], dtype=np.float64), one.shape)
     else:
-        other = _rows(right, seeds)
+        other = accuracy_rows(right, seeds)
     kept = varied(left["profiles"])
     everybody = list(range(one.shape[1]))
     every = _compare(one, other, everybody) if seeds else None
@@ -96,8 +96,8 @@ def _pair(kind: str, left: Arm, right: Arm | None) -> Json:
     }
 
 
-def _rows(arm: Arm, seeds: Sequence[int]) -> npt.NDArray[np.float64]:
-    """[S, P] accuracies."""
+def accuracy_rows(arm: Arm, seeds: Sequence[int]) -> npt.NDArray[np.float64]:
+    """[S, P] accuracies of the profiles of an arm with some of its seeds."""
     rows = [arm["profiles"]["accuracy"][arm["seeds"].index(seed)] for seed in seeds]
     return np.array(rows, dtype=np.float64).reshape(len(seeds), len(arm["profiles"]["id"]))
 

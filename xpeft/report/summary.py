@@ -26,12 +26,12 @@ from xpeft.data.specs import TASKS
 from xpeft.errors import RecordError, XpeftError
 from xpeft.io import read_json, write_json
 from xpeft.job import PEER_METHODS
-from xpeft.records import Record, cell_paths, read_records
+from xpeft.records import STEP_FILE, Record, cell_paths, read_records
 from xpeft.report.missing import list_missing
 
 SCHEMA = 1
 
-STEP_FILE = "step.json"
+STEP_KEYS = {"rows", "tokens", "threads", "processor", "encoder", "steps"}
 
 YARDSTICKS = ("single_adapter", "head_only")
 """Methods that the others are compared with on each task."""
@@ -370,7 +370,7 @@ def _changed(arm: Arm, same: list[Arm]) -> Arm | None:
     """The arm of the main grid that an ablation changes: that with most in common with it."""
     if not arm["variant"]:
         return None
-    fields = ("mask", "n", "k", "bank", *_COHORT_IDENTITY)
+    fields = (*_COHORT_IDENTITY, "mask", "n", "bank", "k")
     near = [other for other in main_grid(same) if other["method"] == arm["method"]]
     return max(near, key=lambda o: [o[field] == arm[field] for field in fields], default=None)
 
@@ -380,8 +380,8 @@ def _read_step(path: Path) -> dict[str, Any] | None:
         return None
     value = read_json(path)
     keys = {"mask", "n", "time_ratio", "memory_ratio"}
-    steps = value.get("steps") if isinstance(value, dict) else None
-    if not isinstance(steps, list) or not all(keys <= set(step) for step in steps):
+    whole = isinstance(value, dict) and set(value).issuperset(STEP_KEYS)
+    if not whole or not all(keys <= set(step) for step in value["steps"]):
         raise RecordError(f"{path}: expected what benchmarks/step.py --out writes; run it again")
     found: dict[str, Any] = value
     return found

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xpeft.errors import RecordError
-from xpeft.examples import compare_from, paths_of
+from xpeft.errors import DataError, RecordError
+from xpeft.examples import compare_from, paths_of, tasks_of
 from xpeft.io import read_json, sha256_file
 from xpeft.records import Record, read_record, record_path
 from xpeft.verify.expected import DERIVED, EXAMPLES, derive, file_hashes, read_expected
@@ -43,7 +43,7 @@ def verify(plan: Plan, folder: Path, data: Path) -> Findings:
         findings.not_checked.append(f"{', '.join(DERIVED)}: no summary can be made")
     else:
         _check_derived(findings, found, expected)
-        _check_examples(findings, folder, records)
+        _check_examples(findings, folder, records, plan)
     check_inputs(findings, records, plan, folder, data)
     return findings
 
@@ -91,26 +91,30 @@ def _check_derived(findings: Findings, found: Json, expected: Json) -> None:
             findings.check(kind, differences({kind: left}, {kind: right}))
 
 
-def _check_examples(findings: Findings, folder: Path, records: Mapping[str, Record]) -> None:
+def _check_examples(
+    findings: Findings, folder: Path, records: Mapping[str, Record], plan: Plan
+) -> None:
     """The comparisons over examples are of these records; made again where prepared data are."""
     path = folder / EXAMPLES
     if not path.is_file():
         return
-    absent = []
-    for entry in read_json(path)["tasks"]:
-        task = entry["task"]
-        found = {name: sha256_file(folder / "records" / name) for name in paths_of(task, records)}
-        named = entry.get("records", {})
+    kept = read_json(path)
+    entries = {entry["task"]: entry for entry in kept["tasks"]}
+    for task in sorted(set(tasks_of(records)) - entries.keys() - set(kept["absent"])):
+        findings.check("examples", [f"{EXAMPLES}: found nothing on {task}; {_AGAIN}"])
+    absent = list(kept["absent"])
+    for task, entry in entries.items():
+        named: Mapping[str, str] = entry["records"]
+        own = {name: records[name] for name in paths_of(task, records)}
+        grid = {name for name in own if name.rpartition("/")[0] in plan.jobs}
         lines = [
-            f"{EXAMPLES}: {task}: found records/{name} of sha256 {found.get(name, 'no file')}, "
-            f"expected {named.get(name, 'none')}; run xpeft examples again"
-            for name in sorted(found.keys() | named.keys())
-            if found.get(name) != named.get(name)
+            f"{EXAMPLES}: {task}: found records/{name} of sha256 {value}, expected "
+            f"{named.get(name, 'none')}; {_AGAIN}"
+            for name in sorted(grid | named.keys())
+            if (value := _hash_of(folder / "records" / name)) != named.get(name)
         ]
         if not lines and (folder / "data" / task / "meta.json").is_file():
-            made = compare_from(task, records, folder / "data")
-            kept = {key: value for key, value in entry.items() if key != "records"}
-            lines = list(differences({f"{EXAMPLES}: {task}": made}, {f"{EXAMPLES}: {task}": kept}))
+            lines = _made_again(entry, {name: own[name] for name in named}, folder / "data")
         elif not lines:
             absent.append(task)
         findings.check("examples", lines)
@@ -119,3 +123,21 @@ def _check_examples(findings: Findings, folder: Path, records: Mapping[str, Reco
             f"{EXAMPLES}: not made again for {', '.join(absent)}: no prepared data in "
             f"{folder / 'data'}"
         )
+
+
+_AGAIN = "run xpeft examples again"
+
+
+def _hash_of(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else "no file"
+
+
+def _made_again(entry: Json, records: Mapping[str, Record], data: Path) -> list[str]:
+    """Where the comparisons of a task differ from those that its data and records give now."""
+    task = entry["task"]
+    try:
+        made = compare_from(task, records, data)
+    except DataError as error:
+        return [f"{EXAMPLES}: {error}"]
+    kept = {key: value for key, value in entry.items() if key != "records"}
+    return list(differences({f"{EXAMPLES}: {task}": made}, {f"{EXAMPLES}: {task}": kept}))

@@ -20,9 +20,10 @@ from xpeft.claims import judge, load_claims
 from xpeft.errors import RecordError, XpeftError
 from xpeft.io import read_json, sha256_file, write_json
 from xpeft.ledger import ledger
+from xpeft.records import STEP_FILE
 from xpeft.report.figures import make_figures
 from xpeft.report.forms import Table
-from xpeft.report.summary import STEP_FILE, make_summary
+from xpeft.report.summary import make_summary
 from xpeft.report.tables import make_tables
 from xpeft.shapes import encoder_shape
 from xpeft.verify.drawn import drawn
