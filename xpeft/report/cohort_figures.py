@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from xpeft.report.cohort_masks import overlaps, project
-from xpeft.report.cohorts import accuracies, chief, cohorts, mask_bits, yardstick
+from xpeft.report.cohorts import accuracies, chief, cohorts, mask_bits, row_counts, yardstick
 from xpeft.report.drawing import (
     WIDTH,
     colour_of,
@@ -39,8 +39,8 @@ Floats = npt.NDArray[np.float64]
 
 CAPTIONS = {
     "gains": "What masks give each profile over one model for all (points of accuracy, mean over "
-    "seeds), against its number of training rows. A dot is a profile; a line is the running mean "
-    "over a fifth of the profiles.",
+    "seeds), against its number of rows: those that it trains on and those that it is scored on. "
+    "A dot is a profile; a line is the running mean over a fifth of the profiles.",
     "warm": "Masks over a warm bank minus the same masks over a random bank: the profiles of the "
     "headline by their difference (points of accuracy, mean over seeds). The line is the mean "
     "over profiles, the band its 95 % interval (bootstrap over profiles).",
@@ -87,7 +87,7 @@ def _legend(figure: Figure, handles: Iterable[Any], columns: int) -> None:
 
 @styled
 def gains_figure(arms: Sequence[Arm], *, columns: int = 1) -> Figure:
-    """Gain of each profile over one model for all, against its training rows."""
+    """Gain of each profile over one model for all, against its rows."""
     shown = {
         name: (left, right, group)
         for name, group in cohorts(arms).items()
@@ -153,7 +153,7 @@ def _line(arm: Arm, place: int) -> dict[str, Any]:
 
 
 def _gains_panel(axes: Axes, left: Arm, right: Arm, lines: Sequence[Arm]) -> None:
-    rows = np.array(left["profiles"]["train"], dtype=np.float64)
+    rows = row_counts(left).astype(np.float64)
     alike = bool(np.ptp(rows) == 0)
     # dots of the same rows and gain would hide each other
     spread = np.random.default_rng(0).uniform(-1, 1, len(rows)) * (0.16 if alike else 0.03)
@@ -184,7 +184,7 @@ def _gains_panel(axes: Axes, left: Arm, right: Arm, lines: Sequence[Arm]) -> Non
     axes.yaxis.set_major_locator(ticks(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: signed_tick(value)))
     axes.grid(axis="y", linewidth=0.6)
-    axes.set_xlabel("training rows of the profile (logarithmic)")
+    axes.set_xlabel("training and test rows (logarithmic)")
     axes.set_ylabel(f"points over\n{_wrapped(arm_title(right), 24)}")
 
 

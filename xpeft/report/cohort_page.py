@@ -15,6 +15,7 @@ from xpeft.report.cohorts import (
     chief,
     cohorts,
     headline_mean,
+    row_counts,
     strays,
     yardstick,
 )
@@ -215,7 +216,7 @@ def _describe_gains(arms: Sequence[Arm]) -> str:
     if left is None or right is None:
         return "No masks of profiles beside another method yet."
     gaps = accuracies(left) - accuracies(right)
-    rows = left["profiles"]["train"]
+    rows = row_counts(left)
     order = sorted(range(len(rows)), key=lambda place: rows[place])
     half = len(order) // 2
     words = f"Here: {arm_title(left)}, over {arm_title(right)}"

@@ -60,6 +60,16 @@ def accuracies(arm: Arm) -> Floats:
     return found
 
 
+def row_counts(arm: Arm) -> npt.NDArray[np.int64]:
+    """Rows of each profile, those it trained on and those it was scored on: [P].
+
+    Training rows alone may all be at the cap of a config.
+    """
+    profiles = arm["profiles"]
+    found: npt.NDArray[np.int64] = np.array([profiles["train"], profiles["test"]]).sum(axis=0)
+    return found
+
+
 def headline_mean(arm: Arm) -> float | None:
     """Mean accuracy over the profiles of the headline and over seeds."""
     kept = varied(arm["profiles"])
