@@ -247,6 +247,27 @@ def test_a_store_for_a_job_is_bound_to_its_encoder_and_bank(trained: Path) -> No
     assert form == ProfileFormat.of(encoder, bank, job.method, ["no", "yes"])
 
 
+def test_a_store_for_a_job_with_a_seeded_head_holds_that_head(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from xpeft.encoder import load_encoder
+    from xpeft.job import Job
+    from xpeft.methods import seeded_head
+
+    write_json("seeded.json", JOB | {"head": "seeded"})
+    assert "--labels: found none" in fails(capsys, "create", "b.xps", "--job", "seeded.json")
+    assert run("create", "b.xps", "--job", "seeded.json", "--labels", "no,yes") == 0
+    drawn = seeded_head(2, load_encoder(Job.read("seeded.json").encoder))
+    with ProfileStore.open("b.xps") as store:
+        assert store.format.head == "shared"
+        with ProfileStore.open("a.xps") as private:
+            head = 4 * 2 * (private.format.width + 1)
+            assert store.format.payload_bytes == private.format.payload_bytes - head
+        assert store.shared_head is not None
+        weight, bias = store.shared_head
+    assert (weight == drawn["head.weight"][0].float().numpy()).all() and not bias.any()
+
+
 def test_verify_compares_the_bank(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from xpeft.bank import random_bank, save_bank
 

@@ -45,7 +45,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--head",
         choices=("private", "shared", "shared+bias", "none"),
-        help="with --job: whose the head is (default: private)",
+        help="with --job: whose the head is (default: private; shared if the job's is seeded)",
     )
     verb.add_argument(
         "--codec",
@@ -179,31 +179,40 @@ def _create(args: Args) -> None:
         with _open(args.like) as other:
             form, head = other.format, other.shared_head
     else:
-        form = _format_of_job(args)
+        form, head = _of_job(args)
     if args.shared_head is not None:
         head = _shared_head(args.shared_head)
     with ProfileStore.create(args.store, form, head):
         print(f"{args.store}: {form.payload_bytes} bytes a profile, {_text(form)}")
 
 
-def _format_of_job(args: Args) -> Any:
+def _of_job(args: Args) -> tuple[Any, Any]:
+    """The format of a job's profiles, and the shared head where the job draws it from a seed."""
     from xpeft.encoder import load_encoder
     from xpeft.job import Job
-    from xpeft.methods import make_bank
+    from xpeft.methods import make_bank, seeded_head
     from xpeft.profiles import ProfileFormat
 
     job = Job.read(args.job)
     if job.bank is None:
         raise StoreError(f"{args.job}: found no bank, expected a job of the method x_peft")
+    labels = args.labels.split(",") if args.labels else ()
+    seeded = job.head == "seeded"
+    if seeded and not labels:
+        raise StoreError("--labels: found none, expected the classes of the job's seeded head")
     encoder = load_encoder(job.encoder)
-    return ProfileFormat.of(
+    form = ProfileFormat.of(
         encoder,
         make_bank(encoder, job.bank),
         job.method,
-        args.labels.split(",") if args.labels else (),
+        labels,
         codec=args.codec,
-        head=args.head or "private",
+        head=args.head or ("shared" if seeded else "private"),
     )
+    if not seeded or form.head not in ("shared", "shared+bias"):
+        return form, None
+    drawn = seeded_head(len(labels), encoder)
+    return form, tuple(drawn[f"head.{name}"][0].float().numpy() for name in ("weight", "bias"))
 
 
 def _shared_head(path: Path) -> Any:
