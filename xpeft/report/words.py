@@ -49,8 +49,8 @@ METRIC_TITLES = {
 
 TIER_TITLES = {
     "quick": "Quick tier: generated English sentences",
-    "small": "Small tier: real GLUE data, a small real encoder",
-    "paper": "Paper tier: real GLUE data, the paper's encoder",
+    "small": "Small tier: real tasks and people, a small real encoder",
+    "paper": "Paper tier: real tasks, the paper's encoder",
 }
 
 TIER_NOTES = {
