@@ -312,15 +312,14 @@ class Plan:
         data = [f"{self.root}/data/{task}/meta.json" for task in tasks]
         return [*(path.as_posix() for path in paths), *data]
 
-    @property
-    def _evidence_examples(self) -> list[str]:
-        path = Path(str(self.config["evidence"]), "examples.json")
+    def _evidence_file(self, name: str) -> list[str]:
+        """A file beside the records of the evidence, where it is there."""
+        path = Path(str(self.config["evidence"]), name)
         return [path.as_posix()] if path.is_file() else []
 
     @property
-    def _evidence_step(self) -> list[str]:
-        path = Path(str(self.config["evidence"]), STEP_FILE)
-        return [path.as_posix()] if path.is_file() else []
+    def _evidence_examples(self) -> list[str]:
+        return self._evidence_file("examples.json")
 
     def summary_inputs(self, wildcards: Any) -> list[str]:
         """What the summary of a tier is made from: its records and, for this run, its grid.
@@ -328,7 +327,8 @@ class Plan:
         Of a partial run the grid alone: what is not asked for is not trained.
         """
         if wildcards.tier != self.tier:
-            return [*self.records(wildcards.tier), *self._evidence_examples, *self._evidence_step]
+            step = self._evidence_file(STEP_FILE)
+            return [*self.records(wildcards.tier), *self._evidence_examples, *step]
         if self.config["partial"]:
             return [f"{self.root}/cells.json"]
         return [*self.records(self.tier), f"{self.root}/cells.json", *self.examples]

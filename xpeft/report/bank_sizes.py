@@ -36,6 +36,9 @@ Json = dict[str, Any]
 BASE = 100
 """N that the others are compared with."""
 
+CODES = {"soft32": "Soft", "bits": "Bit set", "enumerative": "Enumerative"}
+"""The codes of masks, and their headings."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -129,10 +132,6 @@ def make_table(arms: Sequence[Arm], step: Json | None) -> Table:
     )  # fmt: skip
 
 
-CODES = {"soft32": "Soft", "bits": "Bit set", "enumerative": "Enumerative"}
-"""The codes of masks, and their headings."""
-
-
 def row_text(size: Size) -> list[str]:
     """The cells of a row, from the kind of mask on."""
     dash = "\N{EN DASH}"
@@ -215,28 +214,22 @@ def _size(own: Mapping[str, Arm], base: Mapping[str, Arm], step: Json | None) ->
         None if high is None else 100 * high,
         measured.get("time_ratio"),
         measured.get("memory_ratio"),
-        _bank(first),
-        _codes(first),
+        *_bytes(first),
     )
 
 
-def _bank(arm: Arm) -> int | None:
+def _bytes(arm: Arm) -> tuple[int | None, dict[str, int]]:
+    """Of the bank in memory, without biases, and of the masks by code; none of unknown shapes."""
     try:
         shape = encoder_shape(arm["encoder"])
     except EncoderError:
-        return None
-    bottleneck = shape.width // REDUCTION
-    return int(4 * arm["n"] * 2 * shape.layers * shape.width * bottleneck)  # has no biases
-
-
-def _codes(arm: Arm) -> dict[str, int]:
-    try:
-        layers = encoder_shape(arm["encoder"]).layers
-    except EncoderError:
-        return {}
+        return None, {}
+    n, layers, bottleneck = arm["n"], shape.layers, shape.width // REDUCTION
     if arm["mask"] == "soft":
-        return {"soft32": code_bytes("soft32", layers, arm["n"])}
-    return {
-        "bits": code_bytes("bits", layers, arm["n"]),
-        "enumerative": code_bytes("enumerative", layers, arm["n"], arm["k"]),
-    }
+        codes = {"soft32": code_bytes("soft32", layers, n)}
+    else:
+        codes = {
+            "bits": code_bytes("bits", layers, n),
+            "enumerative": code_bytes("enumerative", layers, n, arm["k"]),
+        }
+    return 4 * n * 2 * layers * shape.width * bottleneck, codes

@@ -18,6 +18,8 @@ from xpeft.workflow import Plan
 
 Json = dict[str, Any]
 
+_AGAIN = "run xpeft examples again"
+
 
 def verify(plan: Plan, folder: Path, data: Path) -> Findings:
     """Check a tier against what is expected of it.
@@ -123,9 +125,6 @@ def _check_examples(
             f"{EXAMPLES}: not made again for {', '.join(absent)}: no prepared data in "
             f"{folder / 'data'}"
         )
-
-
-_AGAIN = "run xpeft examples again"
 
 
 def _hash_of(path: Path) -> str:
