@@ -148,7 +148,7 @@ class Difference:
         error: standard error; None likewise.
         df: degrees of freedom; 0 where the error is unknown.
         tasks: mean difference of each task.
-        seeds: the seeds of each task.
+        seeds: how many seeds each task has.
         sds: standard deviation over seeds of each task's differences, where it is known; empty
             for profiles.
     """
@@ -159,8 +159,14 @@ class Difference:
     error: float | None
     df: float
     tasks: dict[str, float]
-    seeds: dict[str, list[int]]
+    seeds: dict[str, int]
     sds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def in_points(self) -> tuple[float, float | None, float | None]:
+        """`mean`, `low` and `high` of scores in points, hundredths."""
+        low, high = (None if end is None else 100 * end for end in (self.low, self.high))
+        return 100 * self.mean, low, high
 
 
 def paired(
@@ -175,7 +181,7 @@ def paired(
         The difference, or None if nothing is shared.
     """
     means: dict[str, float] = {}
-    seeds: dict[str, list[int]] = {}
+    seeds: dict[str, int] = {}
     sds: dict[str, float] = {}
     parts: list[tuple[float, int]] = []  # variance of a task's mean, its degrees of freedom
     for task in left:
@@ -183,7 +189,7 @@ def paired(
         if not shared:
             continue
         spread = over_seeds([left[task][seed] - right[task][seed] for seed in shared])
-        means[task], seeds[task] = spread.mean, shared
+        means[task], seeds[task] = spread.mean, spread.n
         if spread.sd is not None:
             sds[task] = spread.sd
             parts.append((spread.sd**2 / spread.n, spread.n - 1))
@@ -213,16 +219,16 @@ def paired_profiles(left: Mapping[str, Array], right: Mapping[str, Array]) -> Di
         left, right: [S, P] scores by cohort; the same seeds and profiles in the same order.
 
     Returns:
-        The difference, or None if no cohort is shared. `seeds` counts them from 0.
+        The difference, or None if no cohort is shared.
     """
     means: dict[str, float] = {}
-    seeds: dict[str, list[int]] = {}
+    seeds: dict[str, int] = {}
     parts: list[tuple[float, int]] = []
     for cohort in left:
         if cohort not in right:
             continue
         gaps = np.asarray(left[cohort], dtype=np.float64) - np.asarray(right[cohort])
-        means[cohort], seeds[cohort] = float(gaps.mean()), list(range(gaps.shape[0]))
+        means[cohort], seeds[cohort] = float(gaps.mean()), len(gaps)
         for axis, count in ((0, gaps.shape[1]), (1, gaps.shape[0])):
             if count > 1:
                 variance = float(gaps.mean(axis=axis).var(ddof=1))

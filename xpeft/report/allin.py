@@ -33,7 +33,15 @@ from xpeft.report.frontier import (
 )
 from xpeft.report.pairs import accuracy_rows
 from xpeft.report.summary import Arm, main_grid, on_tasks, task_name, varied
-from xpeft.report.words import arm_title, byte_count, ends, short_title, signed, task_title, times
+from xpeft.report.words import (
+    arm_title,
+    byte_count,
+    short_title,
+    signed,
+    signed_ends,
+    task_title,
+    times,
+)
 from xpeft.shapes import SHAPES, EncoderShape, encoder_shape
 from xpeft.store import profile_file_bytes
 
@@ -194,9 +202,7 @@ def row_text(row: Row) -> list[str]:
         times(row.ratio),
         times(row.own_ratio),
         signed(row.gap),
-        ends(
-            None if row.low is None else row.low / 100, None if row.high is None else row.high / 100
-        ),
+        signed_ends(row.low, row.high),
     ]
 
 
@@ -316,15 +322,7 @@ def _of_cohort(task: str, arms: Sequence[Arm]) -> Panel:
             continue
         one, other = (accuracy_rows(a, seeds)[:, kept] for a in (arm, yard))
         both = None if arm is yard else stats.paired_profiles({"": one}, {"": other})
-        low, high = (both.low, both.high) if both else (None, None)
-        found.append(
-            _row(
-                [arm],
-                100 * float((one - other).mean()),
-                None if low is None else 100 * low,
-                None if high is None else 100 * high,
-            )
-        )
+        found.append(_row([arm], *(both.in_points if both else (0.0, None, None))))
     learned = yard["over_seeds"]["mean"] > yard["majority"]
     return Panel([task], over, _sorted(found), learned)
 

@@ -28,7 +28,7 @@ from xpeft.report.summary import (
     task_name,
     trained_heads,
 )
-from xpeft.report.words import byte_count, ends, signed, task_title
+from xpeft.report.words import byte_count, signed, signed_ends, task_title
 from xpeft.shapes import encoder_shape
 
 Json = dict[str, Any]
@@ -135,12 +135,11 @@ def make_table(arms: Sequence[Arm], step: Json | None) -> Table:
 def row_text(size: Size) -> list[str]:
     """The cells of a row, from the kind of mask on."""
     dash = "\N{EN DASH}"
-    low, high = (None if end is None else end / 100 for end in (size.low, size.high))
     return [
         f"{size.mask} masks",
         str(size.n),
         signed(size.gap),
-        dash if size.n == BASE else ends(low, high),
+        dash if size.n == BASE else signed_ends(size.low, size.high),
         dash if size.time is None else f"{size.time:.2f}",
         dash if size.memory is None else f"{size.memory:.2f}",
         dash if size.bank is None else f"{size.bank / 1e6:,.0f} MB",
@@ -202,16 +201,15 @@ def _size(own: Mapping[str, Arm], base: Mapping[str, Arm], step: Json | None) ->
         ),
         {},
     )
-    same = own is base
-    low, high = (None, None) if same else (difference.low, difference.high)
+    gap, low, high = difference.in_points
     return Size(
         tasks,
         first["mask"],
         first["n"],
         first["k"],
-        100 * difference.mean,
-        None if low is None else 100 * low,
-        None if high is None else 100 * high,
+        gap,
+        None if own is base else low,
+        None if own is base else high,
         measured.get("time_ratio"),
         measured.get("memory_ratio"),
         *_bytes(first),

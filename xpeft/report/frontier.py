@@ -86,16 +86,16 @@ def make_points(
         found = stats.paired({task_name(arm): scores_by_seed(arm) for arm in group}, scores)
         if found is None:
             continue
+        gap, low, high = found.in_points
         middle = sorted(group, key=lambda arm: arm["bytes"]["total"])[len(group) // 2]["bytes"]
-        ends = found.low is not None and found.high is not None and group is not yard
         points.append(
             Point(
                 group[0],
                 middle["total"],
                 middle["total"] - middle["head"],
-                100 * found.mean,
-                100 * found.low if ends and found.low is not None else None,
-                100 * found.high if ends and found.high is not None else None,
+                gap,
+                None if group is yard else low,
+                None if group is yard else high,
             )
         )
     return points, tasks

@@ -362,7 +362,7 @@ def _difference(left: Arm, right: Arm) -> dict[str, Any] | None:
         "mean": found.mean,
         "low": found.low,
         "high": found.high,
-        "n": len(found.seeds[task]),
+        "n": found.seeds[task],
     }
 
 

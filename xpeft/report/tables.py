@@ -26,6 +26,7 @@ from xpeft.report.words import (
     points,
     score,
     signed,
+    signed_ends,
     task_title,
     times,
 )
@@ -433,7 +434,7 @@ def iqm_text(middle: Json | None) -> tuple[str, str]:
     """An interquartile mean and its interval, both in points already."""
     if middle is None:
         return "\N{EN DASH}", "no interval"
-    return signed(middle["value"]), ends(middle["low"] / 100, middle["high"] / 100)
+    return signed(middle["value"]), signed_ends(middle["low"], middle["high"])
 
 
 def test_text(verdict: Json) -> str:

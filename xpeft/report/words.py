@@ -177,10 +177,17 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def ends(low: float | None, high: float | None) -> str:
-    """Ends of an interval of a difference of scores, in points; words where there is none."""
+    """Ends of an interval of a difference of scores (fractions), in points; words for none."""
     if low is None or high is None:
         return "no interval"
-    return f"{signed(100 * low)} to {signed(100 * high)}"
+    return signed_ends(100 * low, 100 * high)
+
+
+def signed_ends(low: float | None, high: float | None) -> str:
+    """Ends of an interval of a difference that is in points already; words for none."""
+    if low is None or high is None:
+        return "no interval"
+    return f"{signed(low)} to {signed(high)}"
 
 
 def distinct(values: Iterable[Any]) -> str:
