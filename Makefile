@@ -55,6 +55,13 @@ partial: setup ## Report what there is of a tier (TIER=small), and list what is 
 verify: setup ## Check the committed records, and all that follows from them, against what is expected
 	@xpeft verify config/small.yaml
 
+# Committed records come without the jobs and the data that they were made from, so that a plain run
+# would train all of them again.
+.PHONY: missing
+missing: setup ## Train the jobs of a tier (TIER=small) whose records are not all there, and no others
+	@.venv/bin/python tools/unlock.py
+	@snakemake --cores $(CORES) --rerun-incomplete $(ARGS) --configfile config/$(TIER).yaml -- missing
+
 # The tier small stands beside the quick one as evidence, so that it is not run: its records are
 # taken as they are.
 .PHONY: figures

@@ -4,7 +4,8 @@
 #   snakemake --cores 2 --configfile config/small.yaml    another one
 #   snakemake --cores all --profile slurm                 the paper tier on a cluster
 #
-# Targets: all (the report), report, records (training only).
+# Targets: all (the report), report, records (training only), missing (the jobs without all of
+# their records, where records came with the repository and what they were made from did not).
 import sys
 from pathlib import Path
 
@@ -60,6 +61,7 @@ localrules:
     all,
     report,
     records,
+    missing,
     job,
     cells,
     data,
@@ -80,6 +82,11 @@ rule report:
 rule records:
     input:
         PLAN.records(PLAN.tier),
+
+
+rule missing:
+    input:
+        PLAN.missing,
 
 
 include: "workflow/rules/data.smk"

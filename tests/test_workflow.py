@@ -358,6 +358,24 @@ def test_a_partial_report_trains_nothing_and_says_what_is_missing(
     assert planned(folder, "--configfile", "c.yaml")["train"] == 1  # the way back
 
 
+def test_only_jobs_without_all_of_their_records_are_trained(finished: Path, tmp_path: Path) -> None:
+    argv = ("--configfile", "c.yaml", "--", "missing")
+    nothing = {"missing": 1}  # the target itself
+    assert planned(finished, *argv) == nothing
+    clone = tmp_path / "clone"  # of a repository: the records without what they were made from
+    for part in ("c.yaml", "encoder", "evidence", "results/test/records", "results/test/tuning"):
+        copy = shutil.copytree if (finished / part).is_dir() else shutil.copy
+        (clone / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(finished / part, clone / part)
+    assert planned(clone, *argv) == nothing
+    job = "embedded/sentiment/x_peft-hard-n4-k2"
+    (clone / f"results/test/records/{job}/seed1.json").unlink()
+    jobs = planned_jobs(clone, *argv)
+    assert [names for rule, names in jobs if rule == "train"] == [
+        "suite=embedded, task=sentiment, arm=x_peft-hard-n4-k2"
+    ]
+
+
 def test_a_changed_setting_runs_again_what_depends_on_it(finished: Path) -> None:
     text = (finished / "c.yaml").read_text()
 

@@ -300,6 +300,11 @@ class Plan:
         return [path.as_posix() for path in paths]
 
     @property
+    def missing(self) -> list[str]:
+        """The record files of this run that are not there yet."""
+        return [path for path in self.records(self.tier) if not Path(path).is_file()]
+
+    @property
     def examples(self) -> list[str]:
         """The comparisons of this run example by example; none without tasks."""
         return [f"{self.root}/examples.json"] if self.jobs else []
