@@ -42,7 +42,8 @@ from xpeft.report import figures
 from xpeft.report.figures import FIGURES, write_figures
 from xpeft.report.forms import to_latex
 from xpeft.report.frontier import bytes_figure
-from xpeft.report.html import make_report, record_text, write_report
+from xpeft.report.html import make_report, write_report
+from xpeft.report.record_page import record_text
 from xpeft.report.summary import make_summary, read_summary, task_name, write_summary
 from xpeft.report.tables import TABLES, make_tables, write_tables
 from xpeft.report.words import p_value, score, signed, times
