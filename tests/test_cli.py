@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from localencoder import save_encoder
 
-from xpeft import cli
-from xpeft.cli import cli_documentation, main, parser
+from xpeft.cli import main, parser
+from xpeft.cli import report as report_verbs
+from xpeft.cli.documentation import cli_documentation
 from xpeft.io import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +83,7 @@ def test_help_shows_an_example(leaf: str, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_examples_are_valid_commands(leaf: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The arguments of every example are those that the verb takes."""
-    text = cli_documentation().partition(f"## `xpeft {leaf}`\n")[2].partition("```\n\n")[0]
+    text = cli_documentation(parser()).partition(f"## `xpeft {leaf}`\n")[2].partition("```\n\n")[0]
     commands = [
         line.partition(f"xpeft {leaf}")[2] for line in text.splitlines() if f"xpeft {leaf}" in line
     ]
@@ -92,7 +93,7 @@ def test_examples_are_valid_commands(leaf: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_documentation_is_current() -> None:
-    assert (ROOT / "docs/cli.md").read_text() == cli_documentation(), (
+    assert (ROOT / "docs/cli.md").read_text() == cli_documentation(parser()), (
         "run: xpeft config docs --out docs"
     )
 
@@ -200,7 +201,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(args: argparse.Namespace) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(cli, "_ledger", broken)
+    monkeypatch.setattr(report_verbs, "_ledger", broken)
     with pytest.raises(ValueError, match="a bug"):
         run("ledger", "--encoder", "bert-base-uncased")
 
@@ -209,7 +210,7 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     def interrupted(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_ledger", interrupted)
+    monkeypatch.setattr(report_verbs, "_ledger", interrupted)
     assert run("ledger", "--encoder", "bert-base-uncased") == 130
     assert capsys.readouterr().err == "xpeft: interrupted\n"
 

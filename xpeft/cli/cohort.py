@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from xpeft import cli
+from xpeft.cli import parts
+from xpeft.cli.train import add_device, add_job, run_training
 
 
 def add(verbs: Any) -> None:
     """Add the verb and those below it."""
-    group = cli.add_group(verbs, "cohort", "Train the profiles of a cohort, all at once.")
-    verb = cli.add_verb(
+    group = parts.add_group(verbs, "cohort", "Train the profiles of a cohort, all at once.")
+    verb = parts.add_verb(
         group,
         "donors",
         "Train what the donors leave to the targets of a fold: base and warm bank.",
@@ -23,9 +24,9 @@ def add(verbs: Any) -> None:
     )
     _common(verb)
     verb.add_argument("--fold", type=int, required=True, metavar="F", help="fold of the targets")
-    cli.add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
+    parts.add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
 
-    verb = cli.add_verb(
+    verb = parts.add_verb(
         group,
         "tune",
         "Choose among a job's trials on held-out training rows.",
@@ -36,9 +37,9 @@ def add(verbs: Any) -> None:
     )
     _common(verb)
     _donors_folder(verb)
-    cli.add_file(verb, "--out", "tuning file to write", required=True)
+    parts.add_file(verb, "--out", "tuning file to write", required=True)
 
-    verb = cli.add_verb(
+    verb = parts.add_verb(
         group,
         "train",
         "Train a part of the targets with all seeds; goes on from a checkpoint.",
@@ -50,16 +51,16 @@ def add(verbs: Any) -> None:
     )
     _common(verb)
     _donors_folder(verb)
-    cli.add_file(verb, "--tuning", "file that tune wrote, for a job with trials")
+    parts.add_file(verb, "--tuning", "file that tune wrote, for a job with trials")
     verb.add_argument(
         "--part",
         required=True,
         metavar="F/P/PARTS",
         help="fold, part and number of parts, as 0/1/4; `all` for a job of scope cohort",
     )
-    cli.add_file(verb, "--out", "file of the part", required=True)
+    parts.add_file(verb, "--out", "file of the part", required=True)
 
-    verb = cli.add_verb(
+    verb = parts.add_verb(
         group,
         "gather",
         "Make a job's records of its parts.",
@@ -68,21 +69,21 @@ def add(verbs: Any) -> None:
         "xpeft cohort gather --job $R/jobs/$J.json --data $R/data/profiles/embedded_authors "
         "--out $R/records/$J $R/parts/$J/*.json",
     )
-    cli.add_job(verb)
+    add_job(verb)
     verb.add_argument("parts", type=Path, nargs="+", metavar="PART", help="files of all parts")
-    cli.add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
+    parts.add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
 
 
 def _common(verb: argparse.ArgumentParser) -> None:
-    cli.add_job(verb)
-    cli.add_file(
+    add_job(verb)
+    parts.add_file(
         verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True
     )
-    cli.add_device(verb)
+    add_device(verb)
 
 
 def _donors_folder(verb: argparse.ArgumentParser) -> None:
-    cli.add_file(verb, "--donors", "folder that donors wrote, for jobs on a base", metavar="DIR")
+    parts.add_file(verb, "--donors", "folder that donors wrote, for jobs on a base", metavar="DIR")
 
 
 def _donors(args: argparse.Namespace) -> int:
@@ -93,7 +94,7 @@ def _donors(args: argparse.Namespace) -> int:
 
         train_donors(job, args.data, args.fold, args.out, args.work, **options)
 
-    return cli.run_training(args, DonorJob.read(args.job), run)
+    return run_training(args, DonorJob.read(args.job), run)
 
 
 def _tune(args: argparse.Namespace) -> int:
@@ -104,7 +105,7 @@ def _tune(args: argparse.Namespace) -> int:
 
         tune_cohort(job, args.data, args.donors, args.out, args.work, **options)
 
-    return cli.run_training(args, CohortJob.read(args.job), run)
+    return run_training(args, CohortJob.read(args.job), run)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -117,7 +118,7 @@ def _train(args: argparse.Namespace) -> int:
             job, args.data, args.donors, args.tuning, args.part, args.out, args.work, **options
         )
 
-    return cli.run_training(args, CohortJob.read(args.job), run)
+    return run_training(args, CohortJob.read(args.job), run)
 
 
 def _gather(args: argparse.Namespace) -> None:
