@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from xpeft.cli import parts
+from xpeft.cli.parts import Args, Verbs, add_file, add_group, add_verb
 from xpeft.cli.train import add_device, add_job, run_training
 
 
-def add(verbs: Any) -> None:
+def add(verbs: Verbs) -> None:
     """Add the verb and those below it."""
-    group = parts.add_group(verbs, "cohort", "Train the profiles of a cohort, all at once.")
-    verb = parts.add_verb(
+    group = add_group(verbs, "cohort", "Train the profiles of a cohort, all at once.")
+    verb = add_verb(
         group,
         "donors",
         "Train what the donors leave to the targets of a fold: base and warm bank.",
@@ -24,9 +24,9 @@ def add(verbs: Any) -> None:
     )
     _common(verb)
     verb.add_argument("--fold", type=int, required=True, metavar="F", help="fold of the targets")
-    parts.add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
+    add_file(verb, "--out", "folder to write", metavar="DIR", required=True)
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "tune",
         "Choose among a job's trials on held-out training rows.",
@@ -37,9 +37,9 @@ def add(verbs: Any) -> None:
     )
     _common(verb)
     _donors_folder(verb)
-    parts.add_file(verb, "--out", "tuning file to write", required=True)
+    add_file(verb, "--out", "tuning file to write", required=True)
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "train",
         "Train a part of the targets with all seeds; goes on from a checkpoint.",
@@ -51,16 +51,16 @@ def add(verbs: Any) -> None:
     )
     _common(verb)
     _donors_folder(verb)
-    parts.add_file(verb, "--tuning", "file that tune wrote, for a job with trials")
+    add_file(verb, "--tuning", "file that tune wrote, for a job with trials")
     verb.add_argument(
         "--part",
         required=True,
         metavar="F/P/PARTS",
         help="fold, part and number of parts, as 0/1/4; `all` for a job of scope cohort",
     )
-    parts.add_file(verb, "--out", "file of the part", required=True)
+    add_file(verb, "--out", "file of the part", required=True)
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "gather",
         "Make a job's records of its parts.",
@@ -71,22 +71,20 @@ def add(verbs: Any) -> None:
     )
     add_job(verb)
     verb.add_argument("parts", type=Path, nargs="+", metavar="PART", help="files of all parts")
-    parts.add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
+    add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
 
 
 def _common(verb: argparse.ArgumentParser) -> None:
     add_job(verb)
-    parts.add_file(
-        verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True
-    )
+    add_file(verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True)
     add_device(verb)
 
 
 def _donors_folder(verb: argparse.ArgumentParser) -> None:
-    parts.add_file(verb, "--donors", "folder that donors wrote, for jobs on a base", metavar="DIR")
+    add_file(verb, "--donors", "folder that donors wrote, for jobs on a base", metavar="DIR")
 
 
-def _donors(args: argparse.Namespace) -> int:
+def _donors(args: Args) -> int:
     from xpeft.job import DonorJob
 
     def run(job: DonorJob, **options: Any) -> None:
@@ -97,7 +95,7 @@ def _donors(args: argparse.Namespace) -> int:
     return run_training(args, DonorJob.read(args.job), run)
 
 
-def _tune(args: argparse.Namespace) -> int:
+def _tune(args: Args) -> int:
     from xpeft.job import CohortJob
 
     def run(job: CohortJob, **options: Any) -> None:
@@ -108,7 +106,7 @@ def _tune(args: argparse.Namespace) -> int:
     return run_training(args, CohortJob.read(args.job), run)
 
 
-def _train(args: argparse.Namespace) -> int:
+def _train(args: Args) -> int:
     from xpeft.job import CohortJob
 
     def run(job: CohortJob, **options: Any) -> None:
@@ -121,7 +119,7 @@ def _train(args: argparse.Namespace) -> int:
     return run_training(args, CohortJob.read(args.job), run)
 
 
-def _gather(args: argparse.Namespace) -> None:
+def _gather(args: Args) -> None:
     from xpeft.cohorts.gather import gather
     from xpeft.job import CohortJob
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpeft.cli import parts
+from xpeft.cli.parts import Args, Verbs, add_file, add_group, add_verb
 from xpeft.errors import StoreError
 
 if TYPE_CHECKING:
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from xpeft.profiles import Profiles
     from xpeft.store import ProfileStore
 
-Args = argparse.Namespace
 BATCH = 20_000  # profiles in memory at once
 
 
-def add(verbs: Any) -> None:
+def add(verbs: Verbs) -> None:
     """Add the verb and those below it."""
-    group = parts.add_group(verbs, "profiles", "Keep profiles in a store: one file for any number.")
-    verb = parts.add_verb(
+    group = add_group(verbs, "profiles", "Keep profiles in a store: one file for any number.")
+    verb = add_verb(
         group,
         "create",
         "Make an empty store for an encoder, a bank and a method.",
@@ -52,11 +51,11 @@ def add(verbs: Any) -> None:
         choices=("bits", "enumerative", "soft32", "soft16"),
         help="with --job: how masks are kept (default: bits if hard, soft32 if soft)",
     )
-    parts.add_file(
+    add_file(
         verb, "--shared-head", "safetensors with weight [C, d] and bias [C], for a shared head"
     )
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "add",
         "Add profiles of a safetensors file or of another store: all of them or none.",
@@ -65,7 +64,7 @@ def add(verbs: Any) -> None:
         "xpeft profiles add authors.xps --from other.xps --replace",
     )
     _store(verb)
-    parts.add_file(
+    add_file(
         verb,
         "--from",
         "safetensors file with one tensor a field (ids, down, up, gain, norm_weight, norm_bias, "
@@ -73,10 +72,10 @@ def add(verbs: Any) -> None:
         dest="source",
         required=True,
     )
-    parts.add_file(verb, "--names", "lines of id, tab, name, for profiles that are added")
+    add_file(verb, "--names", "lines of id, tab, name, for profiles that are added")
     verb.add_argument("--replace", action="store_true", help="replace profiles that are there")
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "get",
         "Show a profile as JSON: the adapters that it selects, its bytes, its norm and gain.",
@@ -86,7 +85,7 @@ def add(verbs: Any) -> None:
     _store(verb)
     verb.add_argument("id", help="16 hex digits, as list shows them")
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "list",
         "List the ids, one a line.",
@@ -99,7 +98,7 @@ def add(verbs: Any) -> None:
         "--header", action="store_true", help="show what all profiles share, as JSON, and no ids"
     )
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "verify",
         "Read a whole store and check every page, checksum and code.",
@@ -107,14 +106,14 @@ def add(verbs: Any) -> None:
         "xpeft profiles verify authors.xps --bank banks/random100",
     )
     _store(verb)
-    parts.add_file(verb, "--bank", "folder of the bank that the store must be for", metavar="DIR")
+    add_file(verb, "--bank", "folder of the bank that the store must be for", metavar="DIR")
     verb.add_argument(
         "--recover",
         action="store_true",
         help="first take back what a writer that was ended in the middle had begun",
     )
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "export",
         "Write profiles to a safetensors file, or one as a folder that AdapterHub loads.",
@@ -127,13 +126,13 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--id", action="append", metavar="ID", help="a profile; may be given several times"
     )
-    parts.add_file(verb, "--out", "file to write; a folder with --adapterhub", required=True)
+    add_file(verb, "--out", "file to write; a folder with --adapterhub", required=True)
     verb.add_argument(
         "--adapterhub",
         action="store_true",
         help="write the one profile's aggregate as an adapter; norm `none` only",
     )
-    parts.add_file(
+    add_file(
         verb,
         "--bank",
         "with --adapterhub: folder of the store's bank (a random one needs none)",
@@ -145,7 +144,7 @@ def add(verbs: Any) -> None:
         "--model-type", default="bert", help="with --adapterhub: its family (default: %(default)s)"
     )
 
-    verb = parts.add_verb(
+    verb = add_verb(
         group,
         "compact",
         "Give back the room that removed profiles took.",
