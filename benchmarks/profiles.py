@@ -26,8 +26,9 @@ import torch
 
 from xpeft.encoder import Encoder, TokenTable, load_encoder
 from xpeft.fitting import EncodedFeatures, ProfileData, fit
+from xpeft.heads import init_head
 from xpeft.job import BankSpec, EncoderSpec, MethodSpec
-from xpeft.methods import BankMasks, init_head, make_bank
+from xpeft.methods import BankMasks, make_bank
 from xpeft.optimizer import Schedule
 
 SHARE_BOUND = 0.85

@@ -35,9 +35,10 @@ from torch.nn import functional
 
 from xpeft.bank import Bank
 from xpeft.encoder import Encoder, _package_folder, load_encoder
+from xpeft.heads import init_head, linear_heads
 from xpeft.job import BankSpec, EncoderSpec, MethodSpec
-from xpeft.layers import NORM_EPS, linear_heads
-from xpeft.methods import BankMasks, init_head, make_bank
+from xpeft.layers import NORM_EPS
+from xpeft.methods import BankMasks, make_bank
 from xpeft.profiles import ProfileFormat, Profiles
 from xpeft.serving import XPeft
 from xpeft.store import ProfileStore

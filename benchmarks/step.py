@@ -25,11 +25,11 @@ import torch
 
 from xpeft.encoder import Encoder, TokenTable, load_encoder
 from xpeft.fitting import EncodedFeatures
+from xpeft.heads import init_head, linear_heads
 from xpeft.io import write_json
 from xpeft.job import BankSpec, EncoderSpec, MethodSpec
-from xpeft.layers import linear_heads
 from xpeft.machine import processor_name, versions
-from xpeft.methods import init_head, make_bank, make_method
+from xpeft.methods import make_bank, make_method
 from xpeft.optimizer import ProfileAdamW, Schedule
 from xpeft.version import git_state
 

@@ -19,9 +19,10 @@ from xpeft import ProfileStore, XPeft, load_encoder, random_bank
 from xpeft.bank import save_bank
 from xpeft.data.embedded_authors import EmbeddedAuthors, read_embedded_authors
 from xpeft.fitting import EncodedFeatures, ProfileData, fit, schedule_of
+from xpeft.heads import init_head
 from xpeft.ids import profile_id
 from xpeft.job import EncoderSpec, MethodSpec, TrainingSpec
-from xpeft.methods import BankMasks, init_head
+from xpeft.methods import BankMasks
 from xpeft.profiles import ProfileFormat, Profiles
 
 LABELS = ("negative", "positive")

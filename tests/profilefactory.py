@@ -74,6 +74,9 @@ def make_profiles(form: ProfileFormat, count: int, seed: int = 0) -> Profiles:
     unused = {"separate": (), "tied": ("up",), "down": ("up",), "up": ("down",)}
     for side in unused[form.mask_format.sides]:
         del masks[side]
+    if form.signs is not None:
+        scores = random.standard_normal((count, *form.signs), dtype=np.float32)
+        masks["head_signs"] = scores.argsort(axis=2).argsort(axis=2) < form.width // 2
     floats = {
         name: random.standard_normal((count, *shape), dtype=np.float32)
         for name, shape in form.shapes.items()

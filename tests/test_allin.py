@@ -65,6 +65,8 @@ def test_norm_gain_tied_masks_and_heads_are_counted_for_the_other_shapes(
     assert payload_at(arm, MINI, TARGET) == bare + 4 * 2 * 48 * 12 + 4 * 24
     arm["parameters"] |= {"norm": 0, "gain": 0, "head": 15}
     assert payload_at(arm | {"head": "shared+bias"}, MINI, TARGET) == bare + 60
+    arm["parameters"] |= {"head": 2 * (384 + 2)}  # of three classes two have a row
+    assert payload_at(arm | {"head": "binary"}, MINI, TARGET) == bare + 2 * (96 + 8)
     arm["parameters"] |= {"masks": 600, "head": 0}
     assert payload_at(arm, MINI, TARGET) == 145
     arm["parameters"] |= {"masks": 599}

@@ -92,6 +92,8 @@ def test_a_task_may_keep_more_tokens_than_the_others() -> None:
 
 def test_a_seeded_head_needs_something_else_to_train_and_classes() -> None:
     assert jobs(arms={"soft": {"head": "seeded"}})["glue/rte/soft"].head == "seeded"
+    binary = jobs(tasks=["glue/stsb"], arms={name: {"head": "binary"} for name in ("head", "soft")})
+    assert {job.head for job in binary.values()} == {"private", "binary"}
     with pytest.raises(ConfigError, match=r"arms\.head\.head: found seeded for head_only"):
         jobs(arms={"head": {"head": "seeded"}})
     with pytest.raises(

@@ -251,8 +251,8 @@ def test_a_store_for_a_job_with_a_seeded_head_holds_that_head(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from xpeft.encoder import load_encoder
+    from xpeft.heads import seeded_head
     from xpeft.job import Job
-    from xpeft.methods import seeded_head
 
     write_json("seeded.json", JOB | {"head": "seeded"})
     assert "--labels: found none" in fails(capsys, "create", "b.xps", "--job", "seeded.json")

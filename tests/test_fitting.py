@@ -15,9 +15,9 @@ from xpeft.batches import RowOrder, epoch_batches
 from xpeft.encoder import weights_digest
 from xpeft.errors import BankError, ConfigError
 from xpeft.fitting import EncodedFeatures, FrozenFeatures, Interrupted, fit, predict
+from xpeft.heads import init_head, linear_heads
 from xpeft.job import MethodSpec
-from xpeft.layers import linear_heads
-from xpeft.methods import BankMasks, HeadOnly, init_head, make_method
+from xpeft.methods import BankMasks, HeadOnly, make_method
 from xpeft.optimizer import ProfileAdamW, Schedule
 
 TOKENS = tiny_tokens(60)

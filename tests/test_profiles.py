@@ -28,7 +28,7 @@ from xpeft.ids import id_text, parse_id, profile_id
 from xpeft.profilefile import read_profiles, write_profiles
 from xpeft.profiles import ProfileFormat, Profiles
 
-HEADS = ("private", "shared", "shared+bias", "none")
+HEADS = ("private", "binary", "shared", "shared+bias", "none")
 
 
 # ---------------------------------------------------------------------------------- ids
@@ -68,6 +68,7 @@ def test_bytes_by_formula() -> None:
     assert make_format().payload_bytes == masks + norm + gain + head
     assert make_format(head="shared").payload_bytes == masks + norm + gain
     assert make_format(head="shared+bias", **plain).payload_bytes == masks + 4 * 3
+    assert make_format(head="binary", **plain).payload_bytes == masks + 2 * (WIDTH // 8 + 4 + 4)
     assert make_format("soft32", head="none", **plain).payload_bytes == 4 * 2 * LAYERS * N
     assert make_format(head="none", sides="tied", **plain).payload_bytes == masks // 2
     assert large_format().payload_bytes == 312
@@ -84,6 +85,7 @@ def test_bytes_by_formula() -> None:
         ({"labels": ("a", "a")}, "labels: found a, a, expected each name once"),
         ({"labels": "ab"}, "labels: found 'ab', expected a tuple"),
         ({"head": "mine"}, "head: found 'mine', expected one of private"),
+        ({"head": "binary", "width": WIDTH + 1}, "width: found 17, expected an even one"),
         ({"codec": "soft32"}, "k: found 5, expected none: soft32"),
         ({"codec": "bits", "method": {"mask": "soft"}}, "codec: found bits for soft masks"),
         ({"codec": "zip"}, "codec: found 'zip'"),
@@ -141,6 +143,31 @@ def test_the_layout_of_the_bytes() -> None:
     for name in ("norm_weight", "norm_bias", "gain", "head_weight", "head_bias"):
         parts.append(getattr(profiles, name)[1].astype("<f4").tobytes())
     assert data == b"".join(parts)
+
+
+def test_the_layout_of_a_binary_head() -> None:
+    form = make_format(head="binary")
+    profiles = make_profiles(form, 2)
+    assert profiles.down is not None and profiles.up is not None
+    assert profiles.head_signs is not None and profiles.head_signs.shape == (2, 2, WIDTH)
+    data = form.encode(profiles)[1].tobytes()
+    parts = [form.mask_format.encode(profiles.down[1], profiles.up[1])]
+    parts.append(np.packbits(profiles.head_signs[1], axis=1, bitorder="little").tobytes())
+    for name in ("norm_weight", "norm_bias", "gain", "head_scale", "head_bias"):
+        parts.append(getattr(profiles, name)[1].astype("<f4").tobytes())
+    assert data == b"".join(parts)
+
+
+def test_one_flipped_sign_is_found() -> None:
+    form = make_format(head="binary")
+    profiles = make_profiles(form, 3)
+    data = form.encode(profiles)
+    data[1, form.mask_format.nbytes + 2] ^= 4
+    with pytest.raises(StoreError, match=r"head_signs of profile .*, row 1: found [79] plus signs"):
+        form.decode(profiles.ids, data)
+    assert profiles.head_signs is not None
+    with pytest.raises(StoreError, match="row 0: found 16 plus signs, expected half of 16"):
+        form.encode(replace(profiles, head_signs=np.ones_like(profiles.head_signs)))
 
 
 def test_signs_of_zero_and_the_smallest_numbers_come_back() -> None:
@@ -205,6 +232,10 @@ def test_bytes_that_are_none_of_the_format() -> None:
         ({"ids": np.arange(2)}, r"ids: found int64 \[2\], expected uint64"),
         ({"ids": np.zeros((2, 1), np.uint64)}, r"ids: found uint64 \[2, 1\]"),
         ({"down": np.zeros((2, 2, 20), np.int64)}, "down: found int64 .*, expected bool or float"),
+        (
+            {"head_signs": np.zeros((2, 1, 16), np.float32)},
+            "head_signs: found .* bool of",
+        ),
         ({"gain": np.zeros((2, 2, 2))}, "gain: found float64 .*, expected float32"),
         ({"gain": np.zeros((3, 2, 2), np.float32)}, "expected float32 of 2 profiles"),
     ],
@@ -217,9 +248,11 @@ def test_arrays_that_are_no_profiles(fields: dict[str, Any], message: str) -> No
 # ---------------------------------------------------------------------------------- file
 
 
-@pytest.mark.parametrize("codec", ["bits", "soft32"])
-def test_a_file_of_profiles_comes_back(codec: Any, tmp_path: Path) -> None:
-    form = make_format(codec)
+@pytest.mark.parametrize(
+    ("codec", "head"), [("bits", "private"), ("bits", "binary"), ("soft32", "private")]
+)
+def test_a_file_of_profiles_comes_back(codec: Any, head: Any, tmp_path: Path) -> None:
+    form = make_format(codec, head)
     profiles = make_profiles(form, 5)
     write_profiles(tmp_path / "p.safetensors", profiles, form)
     again, found = read_profiles(tmp_path / "p.safetensors")
@@ -287,9 +320,9 @@ def test_what_was_trained_and_stored_predicts_the_same(
 
     from xpeft.bank import random_bank
     from xpeft.fitting import EncodedFeatures
+    from xpeft.heads import init_head, linear_heads
     from xpeft.job import MethodSpec
-    from xpeft.layers import linear_heads
-    from xpeft.methods import BankMasks, init_head
+    from xpeft.methods import BankMasks
     from xpeft.store import ProfileStore
 
     encoder = tiny_encoder(torch.float32)
@@ -331,8 +364,9 @@ def test_parameters_in_and_out() -> None:
     from tiny import tiny_encoder
 
     from xpeft.bank import random_bank
+    from xpeft.heads import init_head
     from xpeft.job import MethodSpec
-    from xpeft.methods import BankMasks, init_head
+    from xpeft.methods import BankMasks
 
     encoder = tiny_encoder(torch.float32)
     masks = BankMasks(encoder, random_bank(2, 6, 16, 4), MethodSpec(mask="hard", k=2))
@@ -340,6 +374,7 @@ def test_parameters_in_and_out() -> None:
     made = {
         head: Profiles.from_parameters([1, 2], parameters, masks, head=head)  # type: ignore[arg-type]
         for head in HEADS
+        if head != "binary"
     }
     assert {head: sorted(set(p.arrays()) - {"down", "up"}) for head, p in made.items()} == {
         "private": ["head_bias", "head_weight"],

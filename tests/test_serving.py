@@ -23,10 +23,11 @@ from xpeft.bank import Bank, random_bank, save_bank
 from xpeft.encoder import Encoder, load_encoder
 from xpeft.errors import BankError, ConfigError, EncoderError, StoreError
 from xpeft.fitting import EncodedFeatures, ProfileData, fit, predict
+from xpeft.heads import own_head, reference_row
 from xpeft.ids import id_text
 from xpeft.job import BankSpec, EncoderSpec, MethodSpec
 from xpeft.layers import BlockAdapters
-from xpeft.methods import BankMasks, init_head
+from xpeft.methods import BankMasks
 from xpeft.optimizer import Schedule
 from xpeft.profiles import ProfileFormat, Profiles
 from xpeft.serving import XPeft
@@ -95,7 +96,10 @@ class Trained:
         """What the trainer predicts for all texts with one of the profiles."""
         features = EncodedFeatures(self.encoder, self.method)
         tokens = self.encoder.tokenize(TEXTS)
-        outputs = predict(features, self.parameters, place, tokens, batch_size=batch_size)
+        shared = reference_row(len(LABELS), self.encoder)
+        outputs = predict(
+            features, self.parameters, place, tokens, shared=shared, batch_size=batch_size
+        )
         return outputs.numpy()
 
     def load(self, **options: Any) -> XPeft:
@@ -110,10 +114,14 @@ def trained(
     tokens = encoder.tokenize(TEXTS)
     labels = np.arange(len(TEXTS)) % len(LABELS)
     profiles = [ProfileData(np.arange(p, len(TEXTS)), np.roll(labels, p)[p:], p) for p in range(4)]
-    parameters = {**method.init(range(4)), **init_head(range(4), len(LABELS), encoder)}
+    kind = "binary" if head == "binary" else "private"
+    parameters = {**method.init(range(4)), **own_head(kind, range(4), len(LABELS), encoder)}
+    common = reference_row(len(LABELS), encoder)
     schedules = [Schedule(steps=4, lr=0.3, head_lr=0.1)] * 4
     features = EncodedFeatures(encoder, method)
-    fitted = fit(features, parameters, tokens, profiles, schedules, batch_size=16).parameters
+    fitted = fit(
+        features, parameters, tokens, profiles, schedules, shared=common, batch_size=16
+    ).parameters
     shared = None
     if head in ("shared", "shared+bias"):  # that of the first profile, for all
         names = ("head.weight", "head.bias")[: 2 if head == "shared" else 1]
@@ -148,6 +156,19 @@ def test_trained_stored_and_loaded_predicts_the_same_bits(
             assert found.dtype == np.float32 and np.array_equal(found, expected)
             seen.append(expected)
         assert not np.array_equal(seen[0], seen[1])
+
+
+def test_a_binary_head(encoder: Encoder, tmp_path: Path) -> None:
+    made = trained(encoder, tmp_path / "profiles.xps", "dense", head="binary")
+    with made.load() as served:
+        mixed = served.logits(TEXTS, OWNERS)
+        assert not mixed[:, 0].any() and mixed[:, 1:].all()  # the first class is the reference
+        for place, identity in enumerate(IDS):
+            alone = served.logits(TEXTS, identity, batch_size=8)
+            assert np.array_equal(alone, made.expected(place))
+        blocks = LAYERS * 2 * WIDTH * BOTTLENECK * 4
+        head = len(LABELS) * (WIDTH + 1) * 4
+        assert served.cache_info().bytes == len(IDS) * (blocks + head)
 
 
 @pytest.mark.parametrize("head", ["shared", "shared+bias"])
@@ -229,12 +250,12 @@ def test_ids_as_hex_digits_and_arrays_and_no_texts_at_all(kept: Trained) -> None
         assert served.vectors([], IDS[0]).shape == (0, WIDTH)
 
 
-def test_numbers_of_a_regression(encoder: Encoder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", ["private", "binary"])
+def test_numbers_of_a_regression(head: Any, encoder: Encoder, tmp_path: Path) -> None:
     method = BankMasks(encoder, BANK, SPECS["dense"])
-    parameters = {**method.init([0]), **init_head([0], 1, encoder)}
-    with ProfileStore.create(
-        tmp_path / "profiles.xps", ProfileFormat.of(encoder, BANK, method.spec, ())
-    ) as store:
+    parameters = {**method.init([0]), **own_head(head, [0], 1, encoder)}
+    form = ProfileFormat.of(encoder, BANK, method.spec, (), head=head)
+    with ProfileStore.create(tmp_path / "profiles.xps", form) as store:
         store.put(Profiles.from_parameters([1], parameters, method))
         served = XPeft.load(encoder, BANK, store)
         numbers = served.predict(TEXTS, 1)

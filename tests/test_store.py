@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a #store?.xps"  # a name that a URI must escape
 
 
-@pytest.mark.parametrize("head", ["private", "shared", "shared+bias", "none"])
+@pytest.mark.parametrize("head", ["private", "binary", "shared", "shared+bias", "none"])
 @pytest.mark.parametrize("codec", ["bits", "enumerative", "soft32", "soft16"])
 def test_what_is_put_comes_back(codec: Any, head: Any, path: Path) -> None:
     form = make_format(codec, head)

@@ -12,7 +12,7 @@ from tiny import LAYERS, WIDTH, tiny_encoder, tiny_profile, tiny_tokens, train
 from xpeft.bank import random_bank
 from xpeft.encoder import Encoder
 from xpeft.fitting import Fitted, ProfileData
-from xpeft.job import MethodSpec
+from xpeft.job import MethodSpec, TaskHead
 from xpeft.methods import Method, make_method
 from xpeft.optimizer import Schedule
 
@@ -58,14 +58,15 @@ def assert_same(together: Fitted, place: int, alone: Fitted) -> None:
 
 
 @pytest.mark.parametrize("rows_at_once", [8, 16, 64])
-@pytest.mark.parametrize("name", SPECS)
-def test_together_equals_alone_to_the_bit(name: str, rows_at_once: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "head"), [*((name, "private") for name in SPECS), ("hard", "binary")]
+)
+def test_together_equals_alone_to_the_bit(name: str, head: TaskHead, rows_at_once: int) -> None:
     encoder, method = make(name)
-    together = train(encoder, method, TOKENS, PROFILES, SCHEDULES, rows_at_once=rows_at_once)
+    together = train(encoder, method, TOKENS, PROFILES, SCHEDULES, head, rows_at_once=rows_at_once)
     for place in range(len(PROFILES)):
-        alone = train(
-            encoder, method, TOKENS, PROFILES[place : place + 1], SCHEDULES[place : place + 1]
-        )
+        one = slice(place, place + 1)
+        alone = train(encoder, method, TOKENS, PROFILES[one], SCHEDULES[one], head)
         assert_same(together, place, alone)
         assert alone.losses[0][-1] != alone.losses[0][0]
 

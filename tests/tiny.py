@@ -10,7 +10,9 @@ from transformers import BertConfig, BertModel
 
 from xpeft.encoder import Encoder, TokenTable
 from xpeft.fitting import EncodedFeatures, Fitted, ProfileData, fit
-from xpeft.methods import Method, init_head
+from xpeft.heads import common_head, own_head
+from xpeft.job import TaskHead
+from xpeft.methods import Method
 from xpeft.optimizer import Schedule
 
 LAYERS, WIDTH, VOCABULARY = 2, 16, 40
@@ -57,11 +59,12 @@ def train(
     tokens: TokenTable,
     profiles: Sequence[ProfileData],
     schedules: Sequence[Schedule],
+    head: TaskHead = "private",
     **options: object,
 ) -> Fitted:
     """Train profiles from their seeds."""
     seeds = [profile.seed for profile in profiles]
-    parameters = {**method.init(seeds), **init_head(seeds, 2, encoder)}
+    parameters = {**method.init(seeds), **own_head(head, seeds, 2, encoder)}
     features = EncodedFeatures(encoder, method)
-    options = {"batch_size": 8, **options}
+    options = {"batch_size": 8, "shared": common_head(head, 2, encoder), **options}
     return fit(features, parameters, tokens, profiles, schedules, **options)  # type: ignore[arg-type]

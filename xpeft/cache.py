@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from xpeft.encoder import Encoder
+from xpeft.heads import head_of, reference_row
 from xpeft.layers import BlockAdapters
 from xpeft.methods import BankMasks, trained_dtype
 from xpeft.store import ProfileStore
@@ -73,10 +74,12 @@ class AdapterCache:
         self._dtype = trained_dtype(encoder)
         self._kept: OrderedDict[int, ReadyProfile] = OrderedDict()
         self._bytes = self._hits = self._misses = self._evicted = 0
-        self._head = None
+        self._shared: dict[str, Tensor] = {}  # of the head, [1, ...]
         if store.shared_head is not None:
-            weight, bias = (torch.tensor(part) for part in store.shared_head)
-            self._head = (self._move(weight), self._move(bias))
+            for name, part in zip(("head.weight", "head.bias"), store.shared_head, strict=True):
+                self._shared[name] = self._move(torch.tensor(part)).unsqueeze(0)
+        elif store.format.head == "binary":
+            self._shared = reference_row(store.format.outputs, encoder)
 
     @property
     def info(self) -> CacheInfo:
@@ -142,25 +145,27 @@ class AdapterCache:
         made = {}
         for place, identity in enumerate(ids):
             own = [block.of_profile(place, self.encoder.dtype) for block in blocks]
-            weight, bias = self._head_of(parameters, place)
-            nbytes = sum(block.nbytes for block in own)
-            heads = [value for name, value in parameters.items() if name.startswith("head.")]
-            nbytes += sum(value[place].nbytes for value in heads)
+            weight, bias, nbytes = self._head_of(parameters, place)
+            nbytes += sum(block.nbytes for block in own)
             made[identity] = ReadyProfile(own, weight, bias, stamps[identity], -1, nbytes)
         return made
 
     def _head_of(
         self, parameters: dict[str, Tensor], place: int
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """The profile's own head where it has one, else the store's; each part for itself."""
-        shared = self._head or (None, None)
-        parts: list[Tensor | None] = []
-        for name, common in zip(("head.weight", "head.bias"), shared, strict=True):
-            if name in parameters:
-                parts.append(parameters[name][place : place + 1].clone())
-            else:
-                parts.append(None if common is None else common.unsqueeze(0))
-        return parts[0], parts[1]
+    ) -> tuple[Tensor | None, Tensor | None, int]:
+        """A profile's weight and bias, and the bytes of what is its own of them."""
+        if self.store.format.head == "none":
+            return None, None, 0
+        one = {name: value[place : place + 1] for name, value in parameters.items()}
+        weight, bias = head_of(one, self._shared)
+        nbytes = 0
+        if not one.keys().isdisjoint(("head.weight", "mask_head")):
+            weight = weight.clone()  # not a view, which would keep those of the others
+            nbytes += weight.nbytes
+        if "head.bias" in one:
+            bias = bias.clone()
+            nbytes += bias.nbytes
+        return weight, bias, nbytes
 
     def _move(self, value: Tensor) -> Tensor:
         return value.to(self.encoder.device, self._dtype)

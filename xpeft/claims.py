@@ -36,10 +36,10 @@ from xpeft.report.pairs import accuracy_rows
 from xpeft.report.summary import (
     Arm,
     main_grid,
+    plain_heads,
     read_summary,
     scores_by_seed,
     task_name,
-    trained_heads,
     varied,
 )
 from xpeft.report.words import counted, ends, signed, task_title, times
@@ -409,7 +409,7 @@ def _groups(arms: list[Arm], wanted: Mapping[str, Any]) -> list[list[Arm]]:
     if "variant" not in wanted:
         arms = main_grid(arms)
     if "head" not in wanted:
-        arms = trained_heads(arms)
+        arms = plain_heads(arms)
     fitting = [arm for arm in arms if all(arm[key] == value for key, value in wanted.items())]
     names = dict.fromkeys(arm["arm"] for arm in fitting)
     return [[arm for arm in fitting if arm["arm"] == name] for name in names]

@@ -105,7 +105,7 @@ class MaskFormat:
         if self.soft:
             return self.rows * self.n * np.dtype(_FLOATS[self.codec]).itemsize
         if self.codec == "bits":
-            return self.rows * _ceil8(self.n)
+            return bits_bytes(self.rows, self.n)
         return _ceil8((self._masks - 1).bit_length())
 
     @cached_property
@@ -285,7 +285,7 @@ def decode_bits(codes: Bytes, rows: int, n: int) -> npt.NDArray[np.bool_]:
         CodecError: the number of bytes is not rows * ceil(N / 8), or a padding bit is set.
     """
     size = _ceil8(n)
-    if codes.shape[1] != rows * size:
+    if codes.shape[1] != bits_bytes(rows, n):
         raise CodecError(
             f"bit set: found {codes.shape[1]} bytes, "
             f"expected {rows} rows of {size} bytes for N = {n}; the code is damaged"
@@ -298,6 +298,11 @@ def decode_bits(codes: Bytes, rows: int, n: int) -> npt.NDArray[np.bool_]:
             "set, expected zeros; the code is damaged or of another N"
         )
     return np.unpackbits(packed, axis=2, count=n, bitorder="little").view(bool)
+
+
+def bits_bytes(rows: int, n: int) -> int:
+    """Bytes of bit sets of so many rows."""
+    return rows * _ceil8(n)
 
 
 def code_bytes(

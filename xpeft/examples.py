@@ -35,6 +35,7 @@ from xpeft.data.prepared import load_prepared
 from xpeft.errors import DataError
 from xpeft.hashing import derive_key
 from xpeft.io import read_json, sha256_file, write_json
+from xpeft.job import CHEAP_HEADS
 from xpeft.records import Record, Result, cell_paths, read_records
 from xpeft.report.summary import YARDSTICKS
 
@@ -233,11 +234,11 @@ def _predictions(records: list[Record]) -> dict[int, Array]:
 
 
 def _pairs(arms: Mapping[str, list[Record]]) -> Iterator[tuple[str, str]]:
-    """Each arm with each yardstick: of the main grid, with a trained head."""
+    """Each arm with each yardstick: of the main grid, with a head in full."""
     for method in YARDSTICKS:
         for right, records in arms.items():
             cell, settings = records[0]["cell"], records[0]["result"]["settings"]
-            plain = not cell["variant"] and settings.get("head") != "seeded"
+            plain = not cell["variant"] and settings.get("head") not in CHEAP_HEADS
             if cell["method"] == method and plain:
                 yield from ((left, right) for left in arms if left != right)
 

@@ -25,8 +25,8 @@ from torch.nn import functional
 from xpeft.batches import RowOrder, by_length, steps_in_epoch
 from xpeft.checkpoint import load_checkpoint, save_checkpoint
 from xpeft.encoder import Delta, Encoder, TokenTable
+from xpeft.heads import head_of, linear_heads
 from xpeft.job import TrainingSpec
-from xpeft.layers import linear_heads
 from xpeft.methods import Method, Parameters
 from xpeft.optimizer import ProfileAdamW, Schedule
 
@@ -294,16 +294,7 @@ def _logits(
     vectors: Tensor, leaves: Parameters, shared: Parameters | None, owners: Tensor
 ) -> Tensor:
     """[B, d] vectors through each row's head, of which parts may be shared: [B, C]."""
-    count = len(next(iter(leaves.values()))) if leaves else 1
-
-    def of_profiles(name: str) -> Tensor:
-        private = leaves.get(name)
-        if private is not None:
-            return private
-        common = (shared or {})[name]
-        return common.expand(count, *common.shape[1:])
-
-    return linear_heads(vectors, of_profiles("head.weight"), of_profiles("head.bias"), owners)
+    return linear_heads(vectors, *head_of(leaves, shared or {}), owners)
 
 
 def _device(leaves: Parameters, shared: Parameters | None) -> torch.device:

@@ -28,9 +28,13 @@ Norm = Literal["none", "fixed", "affine"]
 Scale = Literal["sqrt", "mean", "sum"]
 Activation = Literal["linear", "softmax"]
 Estimator = Literal["identity", "sigmoid", "softmax"]
+TaskHead = Literal["private", "binary", "seeded"]
 
 PEER_METHODS: tuple[str, ...] = get_args(PeerMethod)
 """Methods of other work that the library `peft` builds; see `xpeft.peers`."""
+
+CHEAP_HEADS = ("binary", "seeded")
+"""Heads of tasks of which a profile keeps next to nothing; see `xpeft.heads`."""
 
 OWN_WEIGHTS = ("full", "bitfit")
 """Methods that train the encoder's own weights, which therefore keep full precision."""
@@ -183,7 +187,7 @@ class Job(_Told):
     tuning: TuningSpec | None = None
     threads: int = 1  # scores are byte-identical for the same number of threads
     variant: str = ""  # name of an ablation's change, empty for the main grid
-    head: Literal["private", "seeded"] = "private"  # `seeded`: frozen, from a seed, 0 bytes; ours
+    head: TaskHead = "private"  # see `xpeft.heads`; all but private are ours
 
     added: ClassVar[dict[str, Any]] = {"head": "private", "bank.random_share": 0.0}
 

@@ -29,5 +29,6 @@ class LabelScale:
 
     def fold_into(self, parameters: dict[str, Tensor]) -> None:
         """Let the heads give numbers on the labels' own scale: nothing more to store."""
-        parameters["head.weight"].mul_(self.std)
+        binary = "head.scale" in parameters
+        parameters["head.scale" if binary else "head.weight"].mul_(self.std)
         parameters["head.bias"].mul_(self.std).add_(self.mean)

@@ -96,21 +96,3 @@ class BlockAdapters:
         if self.up_bias is not None:
             outer = outer + vectors(self.up_bias)
         return outer
-
-
-def linear_heads(pooled: Tensor, weight: Tensor, bias: Tensor, rows: Tensor | None) -> Tensor:
-    """Each row through the head of its profile.
-
-    Args:
-        pooled: [B, d].
-        weight: [A, C, d].
-        bias: [A, C].
-        rows: [B], int64; None where row i belongs to profile i.
-
-    Returns:
-        logits [B, C], in the dtype of the weights.
-    """
-    features = pooled.to(weight.dtype).unsqueeze(2)
-    if rows is not None:
-        weight, bias = weight.index_select(0, rows), bias.index_select(0, rows)
-    return weight.bmm(features).squeeze(2) + bias

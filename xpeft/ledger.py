@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from xpeft.codec import Codec, MaskFormat, code_bytes, information_limit_bits
+from xpeft.codec import Codec, MaskFormat, bits_bytes, code_bytes, information_limit_bits
 from xpeft.errors import ConfigError
 from xpeft.io import write_bytes, write_json
 from xpeft.job import OWN_WEIGHTS, PEER_METHODS, MaskKind, Method, Norm, Sides
@@ -54,6 +54,11 @@ def norm_parameters(layers: int, bottleneck: int) -> int:
 def head_parameters(width: int, classes: int) -> int:
     """Parameters of a linear head: (d + 1) C."""
     return (width + 1) * classes
+
+
+def binary_head_bytes(width: int, rows: int) -> int:
+    """Bytes of a binary head: of each row a bit for each weight, a scale and a bias (ours)."""
+    return bits_bytes(rows, width) + 8 * rows
 
 
 def profile_bytes(

@@ -12,7 +12,7 @@ Names of parameters, with the part of the ledger that they belong to:
     down, up, ...   [P, L, ...] adapter
     encoder.*       [P, ...]    encoder    the encoder's own, of `full` and `bitfit`
     peer.*          [P, ...]    adapter    of a peer; see `xpeft.peers`
-    head.weight/bias [P, C, ..] head
+    head.*, mask_head [P, ...]  head        see `xpeft.heads`
 """
 
 from __future__ import annotations
@@ -44,13 +44,10 @@ PARTS = {
     "gain": "gain",
     "norm": "norm",
     "head": "head",
+    "mask_head": "head",
     "encoder": "encoder",
 }
 """The ledger's part by the first part of a parameter's name; all others belong to `adapter`."""
-
-
-SEEDED_HEAD = 0
-"""Seed of the heads that are drawn and not trained (ours)."""
 
 FEW = 0.25
 """Largest k / N for which reading the selected adapters alone is faster, measured on CPUs: about
@@ -126,7 +123,7 @@ class SingleAdapter:
         layers, d, b = self.layers, self.width, self.bottleneck
         made = {}
         for name, shape in (("down", (layers, d, b)), ("up", (layers, b, d))):
-            made[name] = _draw(seeds, name, shape, 0.02)
+            made[name] = draw(seeds, name, shape, 0.02)
         made["down_bias"] = torch.zeros(len(seeds), layers, b)
         made["up_bias"] = torch.zeros(len(seeds), layers, d)
         return {name: value.to(self._device, self._dtype) for name, value in made.items()}
@@ -196,7 +193,7 @@ class BankMasks:
         bank, spec = self.bank, self.spec
         made = {}
         for name in self.sides:
-            scores = _draw(seeds, name, (bank.layers, bank.n), spec.mask_init_std)
+            scores = draw(seeds, name, (bank.layers, bank.n), spec.mask_init_std)
             made[name] = scores + spec.mask_init_mean
         if spec.learned_gain:
             made["gain"] = torch.ones(len(seeds), bank.layers, 2)
@@ -432,25 +429,6 @@ def _drawn(encoder: Encoder | EncoderShape, spec: BankSpec) -> Bank:
     )
 
 
-def init_head(seeds: Sequence[int], outputs: int, encoder: Encoder) -> dict[str, Tensor]:
-    """Linear heads: weight [P, C, d] as torch.nn.Linear draws it, bias [P, C] zero."""
-    std = 1 / math.sqrt(3 * encoder.width)
-    weight = _draw(seeds, "head", (outputs, encoder.width), std)
-    dtype = trained_dtype(encoder)
-    return {
-        "head.weight": weight.to(encoder.device, dtype),
-        "head.bias": torch.zeros(len(seeds), outputs, device=encoder.device, dtype=dtype),
-    }
-
-
-def seeded_head(outputs: int, encoder: Encoder) -> dict[str, Tensor]:
-    """The head that all profiles share where `head` is `seeded`: [1, ...], drawn and never trained.
-
-    Masks must then bring the text to where the head already is; a profile stores nothing of it.
-    """
-    return init_head((SEEDED_HEAD,), outputs, encoder)
-
-
 def bottleneck_of(width: int, reduction: int) -> int:
     """b = d / reduction.
 
@@ -469,7 +447,7 @@ def trained_dtype(encoder: Encoder) -> torch.dtype:
     return torch.promote_types(encoder.dtype, torch.float32)
 
 
-def _draw(seeds: Sequence[int], name: str, shape: tuple[int, ...], std: float) -> Tensor:
+def draw(seeds: Sequence[int], name: str, shape: tuple[int, ...], std: float) -> Tensor:
     """[P, *shape] float32, uniform of that standard deviation; a stream for each seed and name."""
     count = int(np.prod(shape))
     rows = [uniform(count, derive_key("init", name, seed)) for seed in seeds]

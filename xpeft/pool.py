@@ -26,10 +26,11 @@ from xpeft.encoder import Encoder, load_encoder
 from xpeft.errors import BankError, ConfigError
 from xpeft.fitting import EncodedFeatures, ProfileData, fit, schedule_of
 from xpeft.hashing import derive_key, mix64, sample
+from xpeft.heads import init_head
 from xpeft.job import PoolJob
 from xpeft.labels import LabelScale
 from xpeft.machine import set_determinism
-from xpeft.methods import SingleAdapter, init_head
+from xpeft.methods import SingleAdapter
 from xpeft.running import Provenance, progress_bar, sigterm_flag
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,9 @@ One tensor a field of `Profiles`, whose first axis is the profile:
 
     ids          [P]        uint64, or int64 with the same bits (two's complement)
     down, up     [P, L, N]  bool or uint8 with 0 and 1 for hard masks, float32 scores for soft ones
-    gain, norm_weight, norm_bias, head_weight, head_bias    float32, where the format has them
+    head_signs   [P, C', d] bool or uint8 with 0 and 1, of a binary head
+    gain, norm_weight, norm_bias, head_scale, head_weight, head_bias
+                            float32, where the format has them
 
 The metadata may hold `xpeft_format`, the JSON of a `ProfileFormat`: a store of another one refuses
 the file. Names are not in it.
@@ -23,10 +25,10 @@ from safetensors.numpy import save
 
 from xpeft.errors import StoreError
 from xpeft.io import canonical_json, write_bytes
-from xpeft.profiles import TENSORS, ProfileFormat, Profiles
+from xpeft.profiles import MASKS, TENSORS, ProfileFormat, Profiles
 
 FORMAT_KEY = "xpeft_format"  # not "format", which torch's users set to "pt"
-FIELDS = ("ids", "down", "up", *TENSORS)
+FIELDS = ("ids", *MASKS, *TENSORS)
 
 
 def write_profiles(path: str | os.PathLike[str], profiles: Profiles, format: ProfileFormat) -> None:
@@ -74,8 +76,8 @@ def read_profiles(path: str | os.PathLike[str]) -> tuple[Profiles, ProfileFormat
 
 
 def _bits(name: str, value: Any) -> Any:
-    """Hard masks kept as bytes become bits; all else is left as it is."""
-    if name not in ("down", "up") or value.dtype != np.uint8:
+    """Hard masks and signs kept as bytes become bits; all else is left as it is."""
+    if name not in MASKS or value.dtype != np.uint8:
         return value
     if value.max(initial=0) > 1:
         raise StoreError(f"{name}: found {value.max()}, expected 0 or 1 in masks of uint8")

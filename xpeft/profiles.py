@@ -4,11 +4,14 @@ A profile's bytes are its parts one after another, each in C order and little-en
 
     part          shape        where                                       kept as
     masks         [rows, N]    always; a code of xpeft.codec               the code
+    head signs    [C', d]      head = binary                               bit sets, 1 is plus
     norm weight   [L, b]       method.norm = affine                        float32
     norm bias     [L, b]       method.norm = affine                        float32
     gain          [L, 2]       method.learned_gain                         float32
+    head scale    [C']         head = binary                               float32
     head weight   [C, d]       head = private                              float32
     head bias     [C]          head = private or shared+bias               float32
+    head bias     [C']         head = binary                               float32
 
 The format is not in the bytes: they mean nothing without it, and whoever keeps them keeps it once.
 A float64 profile (a test's) is rounded to float32, and `soft16` rounds masks; nothing else changes
@@ -28,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from xpeft.codec import Bytes, Codec, MaskFormat
+from xpeft.codec import Bytes, Codec, MaskFormat, bits_bytes, decode_bits, encode_bits
 from xpeft.errors import CodecError, ConfigError, StoreError
 from xpeft.ids import id_text
 from xpeft.io import canonical_json
@@ -43,14 +46,18 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a store does without
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.uint64]
-HeadKind = Literal["private", "shared", "shared+bias", "none"]
+HeadKind = Literal["private", "binary", "shared", "shared+bias", "none"]
 
 ENCODER_KEYS = {"name": str, "sha256": str, "pooling": str, "max_length": int, "dtype": str}
 BANK_KEYS = {"kind": str, "sha256": str, "n": int, "recipe": dict}
+MASKS = {"down": "mask_a", "up": "mask_b", "head_signs": "mask_head"}
+"""Fields of `Profiles` that have a code, in the order of their bytes, and their parameters."""
+
 TENSORS = {
     "norm_weight": "norm.weight",
     "norm_bias": "norm.bias",
     "gain": "gain",
+    "head_scale": "head.scale",
     "head_weight": "head.weight",
     "head_bias": "head.bias",
 }
@@ -68,7 +75,8 @@ class ProfileFormat:
         codec: how masks are coded; `bits` and `enumerative` are for hard masks.
         layers, n, width, bottleneck: L, N, d, b.
         labels: class names in code order; () for regression.
-        head: `private` [C, d] and [C] a profile; `shared`, one head for all, kept once by the
+        head: `private` [C, d] and [C] a profile; `binary`, signs [C', d] with scale and bias [C'],
+            see `xpeft.heads`; `shared`, one head for all, kept once by the
             store; `shared+bias`, the shared weight with each profile's own bias in place of the
             shared one; `none`, there is no head here.
 
@@ -117,6 +125,8 @@ class ProfileFormat:
             raise _wrong("method.k", spec.k, f"1 to N = {self.n} for hard masks")
         if self.mask_format.soft != (spec.mask == "soft"):
             raise _wrong("codec", f"{self.codec} for {spec.mask} masks", "a codec of that kind")
+        if self.head == "binary" and self.width % 2:
+            raise _wrong("width", self.width, "an even one for a binary head, half of it plus")
 
     @classmethod
     def of(
@@ -207,16 +217,23 @@ class ProfileFormat:
         """C, outputs of the head: one a class, or one for regression."""
         return len(self.labels) or 1
 
+    @property
+    def signs(self) -> tuple[int, int] | None:
+        """[C', d] of a binary head, or None."""
+        return (max(1, self.outputs - 1), self.width) if self.head == "binary" else None
+
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each float32 part that a profile has, by field of `Profiles`, in byte order."""
         norm, head = (self.layers, self.bottleneck), (self.outputs, self.width)
+        rows = self.signs and self.signs[:1]
         parts: dict[str, tuple[int, ...] | None] = {
             "norm_weight": norm if self.affine_norm else None,
             "norm_bias": norm if self.affine_norm else None,
             "gain": (self.layers, 2) if self.learned_gain else None,
+            "head_scale": rows,
             "head_weight": head if self.head == "private" else None,
-            "head_bias": head[:1] if self.head in ("private", "shared+bias") else None,
+            "head_bias": head[:1] if self.head in ("private", "shared+bias") else rows,
         }
         return {name: shape for name, shape in parts.items() if shape is not None}
 
@@ -224,7 +241,11 @@ class ProfileFormat:
     def payload_bytes(self) -> int:
         """Bytes of a profile: masks, norm, gain, head."""
         floats = sum(int(np.prod(shape)) for shape in self.shapes.values())
-        return self.mask_format.nbytes + 4 * floats
+        return self.mask_format.nbytes + self._sign_bytes + 4 * floats
+
+    @property
+    def _sign_bytes(self) -> int:
+        return 0 if self.signs is None else bits_bytes(*self.signs)
 
     def encode(self, profiles: Profiles) -> Bytes:
         """The bytes of P profiles, [P, payload_bytes] uint8.
@@ -234,20 +255,15 @@ class ProfileFormat:
             StoreError: a part is missing, superfluous, of another shape, or not finite.
         """
         parts = [self.mask_format.encode_many(profiles.down, profiles.up)]
+        signs = self._require_part("head_signs", profiles.head_signs, self.signs)
+        if signs is not None:
+            _require_half("head_signs", signs, profiles.ids)
+            parts.append(encode_bits(signs))
         for name in TENSORS:
-            value, shape = getattr(profiles, name), self.shapes.get(name)
-            if (value is None) != (shape is None):
-                raise StoreError(
-                    f"{name}: found {'none' if value is None else 'values'}, expected "
-                    f"{'none' if shape is None else 'values'} in profiles of this format "
-                    f"(norm {self.spec.norm}, learned gain {self.learned_gain}, head {self.head})"
-                )
+            shape = self.shapes.get(name)
+            value = self._require_part(name, getattr(profiles, name), shape)
             if value is None or shape is None:
                 continue
-            if value.shape[1:] != shape:
-                raise StoreError(
-                    f"{name}: found shape {list(value.shape[1:])} a profile, expected {list(shape)}"
-                )
             numbers = np.ascontiguousarray(value, dtype="<f4")
             _require_finite(name, numbers, profiles.ids)
             parts.append(numbers.reshape(len(numbers), int(np.prod(shape))).view(np.uint8))
@@ -269,7 +285,12 @@ class ProfileFormat:
         down, up = self.mask_format.decode_many(payload[:, :at])
         if self.mask_format.sides == "tied":
             up = None
-        parts = {}
+        parts: dict[str, npt.NDArray[Any]] = {}
+        if self.signs is not None:
+            end = at + self._sign_bytes
+            signs = decode_bits(payload[:, at:end], *self.signs)
+            _require_half("head_signs", signs, ids)
+            parts["head_signs"], at = signs, end
         for name, shape in self.shapes.items():
             end = at + 4 * int(np.prod(shape))
             numbers = np.ascontiguousarray(payload[:, at:end]).view("<f4")
@@ -277,6 +298,22 @@ class ProfileFormat:
             parts[name] = numbers.reshape(len(payload), *shape).astype(np.float32)
             at = end
         return Profiles(ids, down, up, **parts)
+
+    def _require_part(
+        self, name: str, value: npt.NDArray[Any] | None, shape: tuple[int, ...] | None
+    ) -> npt.NDArray[Any] | None:
+        """A part as it was given, after checking that this format has it, in this shape."""
+        if (value is None) != (shape is None):
+            raise StoreError(
+                f"{name}: found {'none' if value is None else 'values'}, expected "
+                f"{'none' if shape is None else 'values'} in profiles of this format "
+                f"(norm {self.spec.norm}, learned gain {self.learned_gain}, head {self.head})"
+            )
+        if value is not None and shape is not None and value.shape[1:] != shape:
+            raise StoreError(
+                f"{name}: found shape {list(value.shape[1:])} a profile, expected {list(shape)}"
+            )
+        return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,8 +326,11 @@ class Profiles:
         up: [P, L, N], M_B likewise. None for sides `down` and `tied`.
         gain: [P, L, 2] float32, of down and up; None where it is not learned.
         norm_weight, norm_bias: [P, L, b] float32; None unless the norm is affine.
+        head_signs: [P, C', d] bool, True is plus; None unless the head is binary.
+        head_scale: [P, C'] float32; None unless the head is binary.
         head_weight: [P, C, d] float32; None unless the head is private.
-        head_bias: [P, C] float32; None where it is shared or there is no head.
+        head_bias: [P, C] float32, of a binary head [P, C']; None where it is shared or there is no
+            head.
 
     Raises:
         StoreError: an array has another dtype or another number of profiles than `ids`.
@@ -302,6 +342,8 @@ class Profiles:
     gain: Floats | None = None
     norm_weight: Floats | None = None
     norm_bias: Floats | None = None
+    head_signs: npt.NDArray[np.bool_] | None = None
+    head_scale: Floats | None = None
     head_weight: Floats | None = None
     head_bias: Floats | None = None
 
@@ -311,11 +353,13 @@ class Profiles:
                 f"ids: found {self.ids.dtype} {list(self.ids.shape)}, expected uint64 [P]"
             )
         for name, value in self.arrays().items():
-            allowed = (bool, np.float32) if name in ("down", "up") else (np.float32,)
+            allowed: tuple[Any, ...] = (np.float32,)
+            if name in MASKS:
+                allowed = (bool,) if name == "head_signs" else (bool, np.float32)
             if value.dtype not in allowed or not value.ndim or len(value) != len(self.ids):
                 raise StoreError(
                     f"{name}: found {value.dtype} {list(value.shape)}, expected "
-                    f"{'bool or ' if bool in allowed else ''}float32 of {len(self.ids)} profiles"
+                    f"{' or '.join(kind.__name__ for kind in allowed)} of {len(self.ids)} profiles"
                 )
 
     def __len__(self) -> int:
@@ -323,7 +367,7 @@ class Profiles:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that are there, by field, without the ids."""
-        values = {name: getattr(self, name) for name in ("down", "up", *TENSORS)}
+        values = {name: getattr(self, name) for name in (*MASKS, *TENSORS)}
         return {name: value for name, value in values.items() if value is not None}
 
     def take(self, indices: Sequence[int] | slice | npt.NDArray[np.integer[Any]]) -> Profiles:
@@ -355,7 +399,9 @@ class Profiles:
         """
         import torch
 
-        known = {"mask_a": "down", "mask_b": "up", **{v: k for k, v in TENSORS.items()}}
+        from xpeft.heads import plus_signs
+
+        known = {parameter: field for field, parameter in (MASKS | TENSORS).items()}
         unknown = sorted(set(parameters) - set(known))
         if unknown:
             raise StoreError(
@@ -364,6 +410,7 @@ class Profiles:
             )
         left_out = {
             "private": (),
+            "binary": (),
             "shared": ("head.weight", "head.bias"),
             "shared+bias": ("head.weight",),
             "none": ("head.weight", "head.bias"),
@@ -373,7 +420,9 @@ class Profiles:
         for name, value in parameters.items():
             if name in left_out:
                 continue
-            if name in ("mask_a", "mask_b") and method.spec.mask == "hard":
+            if name == "mask_head":
+                arrays[known[name]] = plus_signs(value.detach()).cpu().numpy()
+            elif name in ("mask_a", "mask_b") and method.spec.mask == "hard":
                 arrays[known[name]] = method.selected(value.detach()).cpu().numpy()
             else:
                 arrays[known[name]] = value.detach().to("cpu", torch.float32).numpy().copy()
@@ -382,11 +431,12 @@ class Profiles:
     def to_parameters(self) -> dict[str, Tensor]:
         """The parameters, float32 [P, ...] each on the CPU, by the names of xpeft.methods.
 
-        Bits of hard masks become 0 and 1, from which `hard_mask` selects the same bits again.
+        Bits of hard masks become 0 and 1, from which `hard_mask` selects the same bits again; so
+        do the signs of a binary head.
         """
         import torch
 
-        names = {"down": "mask_a", "up": "mask_b", **TENSORS}
+        names = MASKS | TENSORS
         return {
             names[name]: torch.from_numpy(value.astype(np.float32))
             for name, value in self.arrays().items()
@@ -408,6 +458,18 @@ def _require_finite(name: str, numbers: npt.NDArray[Any], ids: Ids) -> None:
         raise StoreError(
             f"{name} of profile {id_text(int(ids[profile]))}: found NaN or infinity, expected "
             "finite numbers; train it again"
+        )
+
+
+def _require_half(name: str, signs: npt.NDArray[np.bool_], ids: Ids) -> None:
+    """Half of each row plus: what a binary head is, and what finds one flipped bit."""
+    wrong = signs.sum(axis=2) * 2 != signs.shape[2]
+    if wrong.any():
+        profile, row = np.argwhere(wrong)[0]
+        raise StoreError(
+            f"{name} of profile {id_text(int(ids[profile]))}, row {row}: found "
+            f"{signs[profile, row].sum()} plus signs, expected half of {signs.shape[2]}; the head "
+            "is damaged"
         )
 
 

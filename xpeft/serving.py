@@ -26,9 +26,10 @@ from xpeft.batches import by_length
 from xpeft.cache import AdapterCache, CacheInfo, ReadyProfile
 from xpeft.encoder import Delta, Encoder, load_encoder
 from xpeft.errors import BankError, ConfigError, EncoderError, StoreError
+from xpeft.heads import linear_heads
 from xpeft.ids import parse_id
 from xpeft.job import BankSpec, EncoderSpec
-from xpeft.layers import BlockAdapters, linear_heads
+from xpeft.layers import BlockAdapters
 from xpeft.methods import BankMasks, make_bank
 from xpeft.profiles import ProfileFormat
 from xpeft.store import ProfileStore

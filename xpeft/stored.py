@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from xpeft import records
-from xpeft.codec import MaskFormat
+from xpeft.codec import MaskFormat, bits_bytes
 from xpeft.io import canonical_json
 from xpeft.methods import BankMasks, Method, part_of
 from xpeft.peers import Peer
@@ -23,7 +23,7 @@ def count_parts(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def stored_bytes(method: Method, one: Mapping[str, Tensor]) -> dict[str, int]:
-    """Bytes that a profile's file must hold, by parameter: mask codes, all else as float32.
+    """Bytes that a profile's file must hold, by parameter: codes of masks, all else as float32.
 
     A peer's parameters are one entry, `peer`: the weights file that its library writes.
     """
@@ -31,6 +31,8 @@ def stored_bytes(method: Method, one: Mapping[str, Tensor]) -> dict[str, int]:
         head = {name: 4 * value.numel() for name, value in one.items() if part_of(name) == "head"}
         return {**head, "peer": method.saved_bytes(one)}
     stored = {name: 4 * value.numel() for name, value in one.items()}
+    if "mask_head" in one:
+        stored["mask_head"] = bits_bytes(*one["mask_head"].shape)
     if isinstance(method, BankMasks):
         spec, bank = method.spec, method.bank
         masks = {name: one[name] for name in method.sides}

@@ -44,11 +44,12 @@ from xpeft.fitting import (
     row_losses,
     schedule_of,
 )
+from xpeft.heads import common_head, own_head
 from xpeft.io import read_json, write_json
 from xpeft.job import OWN_WEIGHTS, Job, TrainingSpec
 from xpeft.labels import LabelScale
 from xpeft.machine import set_determinism
-from xpeft.methods import Method, init_head, make_bank, make_method, seeded_head
+from xpeft.methods import Method, make_bank, make_method
 from xpeft.metrics import compute
 from xpeft.pool import require_foreign
 from xpeft.questions import parts, places, take_best, usual_place
@@ -149,14 +150,12 @@ class _Run:
         )
 
     def _shared_head(self) -> dict[str, Tensor]:
-        """The head that no profile trains; empty where each has its own."""
+        """What no profile trains of its head."""
         job, meta = self.job, self.prepared.meta
-        if job.head == "private":
-            return {}
-        if meta.regression or job.method.method == "head_only":
+        if job.head == "seeded" and (meta.regression or job.method.method == "head_only"):
             reason = "a regression" if meta.regression else "head_only, which trains nothing else"
             raise ConfigError(f"job {job.arm} on {job.task}: found a seeded head and {reason}")
-        return seeded_head(meta.num_outputs, self.encoder)
+        return common_head(job.head, meta.num_outputs, self.encoder)
 
     def tune(self, path: Path) -> dict[str, float]:
         """The settings with the lowest loss on held-out training rows; writes the tuning file.
@@ -270,8 +269,8 @@ class _Run:
         for start in range(0, len(seeds), size):
             few = slice(start, start + size)
             parameters = self.method.init(seeds[few])
-            if not self.shared:
-                parameters |= init_head(seeds[few], self.prepared.meta.num_outputs, self.encoder)
+            outputs = self.prepared.meta.num_outputs
+            parameters |= own_head(self.job.head, seeds[few], outputs, self.encoder)
             with progress_bar(f"{self.job.task} {self.job.arm} {phase}") as progress:
                 parts.append(
                     fit(
@@ -291,7 +290,7 @@ class _Run:
                     )
                 )
         merged = _merge(parts)
-        if not self.shared:
+        if self.job.head != "seeded":
             scale.fold_into(merged.parameters)
         return merged
 
@@ -369,8 +368,10 @@ class _Run:
         one = {name: value[number].detach().cpu() for name, value in fitted.parameters.items()}
         shown: dict[str, Any] = {"epochs": spec.epochs, "lr": spec.lr, "head_lr": spec.head_lr}
         shown |= settings
-        if self.shared:
+        if self.job.head != "private":
             shown["head"] = self.job.head
+        if self.job.method.sides != "separate":
+            shown["sides"] = self.job.method.sides
         return {
             "primary": meta.metrics[0],
             "score": scores[meta.metrics[0]],

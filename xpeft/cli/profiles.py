@@ -14,7 +14,7 @@ from xpeft.errors import StoreError
 
 if TYPE_CHECKING:
     from xpeft.bank import Bank
-    from xpeft.profiles import Profiles
+    from xpeft.profiles import HeadKind, Profiles
     from xpeft.store import ProfileStore
 
 BATCH = 20_000  # profiles in memory at once
@@ -43,8 +43,8 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--labels", help="with --job: class names in code order, with commas")
     verb.add_argument(
         "--head",
-        choices=("private", "shared", "shared+bias", "none"),
-        help="with --job: whose the head is (default: private; shared if the job's is seeded)",
+        choices=("private", "binary", "shared", "shared+bias", "none"),
+        help="with --job: whose the head is (default: the job's, shared if that is seeded)",
     )
     verb.add_argument(
         "--codec",
@@ -188,16 +188,17 @@ def _create(args: Args) -> None:
 def _of_job(args: Args) -> tuple[Any, Any]:
     """The format of a job's profiles, and the shared head where the job draws it from a seed."""
     from xpeft.encoder import load_encoder
+    from xpeft.heads import seeded_head
     from xpeft.job import Job
-    from xpeft.methods import make_bank, seeded_head
+    from xpeft.methods import make_bank
     from xpeft.profiles import ProfileFormat
 
     job = Job.read(args.job)
     if job.bank is None:
         raise StoreError(f"{args.job}: found no bank, expected a job of the method x_peft")
     labels = args.labels.split(",") if args.labels else ()
-    seeded = job.head == "seeded"
-    if seeded and not labels:
+    head: HeadKind = "shared" if job.head == "seeded" else job.head
+    if job.head == "seeded" and not labels:
         raise StoreError("--labels: found none, expected the classes of the job's seeded head")
     encoder = load_encoder(job.encoder)
     form = ProfileFormat.of(
@@ -206,9 +207,9 @@ def _of_job(args: Args) -> tuple[Any, Any]:
         job.method,
         labels,
         codec=args.codec,
-        head=args.head or ("shared" if seeded else "private"),
+        head=args.head or head,
     )
-    if not seeded or form.head not in ("shared", "shared+bias"):
+    if job.head != "seeded" or form.head not in ("shared", "shared+bias"):
         return form, None
     drawn = seeded_head(len(labels), encoder)
     return form, tuple(drawn[f"head.{name}"][0].float().numpy() for name in ("weight", "bias"))

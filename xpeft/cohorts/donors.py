@@ -39,6 +39,7 @@ from xpeft.fitting import (
     fit,
     schedule_of,
 )
+from xpeft.heads import init_head
 from xpeft.io import (
     atomic_directory,
     read_json,
@@ -47,7 +48,7 @@ from xpeft.io import (
     write_json,
 )
 from xpeft.job import DonorJob, TrainingSpec
-from xpeft.methods import SingleAdapter, init_head
+from xpeft.methods import SingleAdapter
 from xpeft.running import progress_bar, sigterm_flag
 
 log = logging.getLogger(__name__)

@@ -40,9 +40,10 @@ from xpeft.fitting import (
     schedule_of,
 )
 from xpeft.hashing import mix64
+from xpeft.heads import init_head
 from xpeft.io import read_json, write_json
 from xpeft.job import ALONE, CohortJob, TrainingSpec
-from xpeft.methods import BankMasks, Method, SingleAdapter, init_head, make_bank, make_method
+from xpeft.methods import BankMasks, Method, SingleAdapter, make_bank, make_method
 from xpeft.running import progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
 from xpeft.tuning import choose, trial_specs, with_settings

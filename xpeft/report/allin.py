@@ -17,7 +17,13 @@ from xpeft import stats
 from xpeft.codec import Codec, code_bytes
 from xpeft.errors import EncoderError
 from xpeft.job import Sides
-from xpeft.ledger import GOAL, REDUCTION, adapter_parameters, head_parameters
+from xpeft.ledger import (
+    GOAL,
+    REDUCTION,
+    adapter_parameters,
+    binary_head_bytes,
+    head_parameters,
+)
 from xpeft.peersizes import peer_sizes
 from xpeft.report.cohorts import cohorts
 from xpeft.report.drawing import colour_of, empty, new_figure, styled
@@ -115,10 +121,13 @@ def payload_at(arm: Arm, own: EncoderShape, other: EncoderShape) -> int | None:
         None for a method whose bytes on the other encoder are not known.
     """
     held = arm["parameters"]
-    if arm["head"] == "shared+bias":
-        head = 4 * held["head"]
-    else:
-        head = 4 * head_parameters(other.width, held["head"] // (own.width + 1))
+    match arm["head"]:
+        case "shared+bias":
+            head = 4 * held["head"]
+        case "binary":
+            head = binary_head_bytes(other.width, held["head"] // (own.width + 2))
+        case _:
+            head = 4 * head_parameters(other.width, held["head"] // (own.width + 1))
     match arm["method"]:
         case "head_only":
             rest: int | None = 0

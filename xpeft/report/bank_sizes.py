@@ -24,9 +24,9 @@ from xpeft.report.summary import (
     learned,
     main_grid,
     on_tasks,
+    plain_heads,
     scores_by_seed,
     task_name,
-    trained_heads,
 )
 from xpeft.report.words import byte_count, signed, signed_ends, task_title
 from xpeft.shapes import encoder_shape
@@ -80,7 +80,7 @@ def make_sizes(arms: Sequence[Arm], step: Json | None) -> dict[str, list[Size]]:
     useful, _ = learned(on_tasks(arms))
     for mask in ("soft", "hard"):
         by_size: dict[int, dict[str, Arm]] = {}
-        for arm in trained_heads(on_tasks(main_grid(arms))):
+        for arm in plain_heads(on_tasks(main_grid(arms))):
             half = arm["k"] is None or arm["k"] == arm["n"] // 2
             fits = (arm["method"], arm["mask"], arm["bank"]) == ("x_peft", mask, "random")
             if fits and half and task_name(arm) in useful:

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from xpeft import stats
 from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, short_bytes, styled, ticks
 from xpeft.report.labels import Label, place_labels
-from xpeft.report.summary import Arm, learned, scores_by_seed, task_name, trained_heads
+from xpeft.report.summary import Arm, learned, plain_heads, scores_by_seed, task_name
 from xpeft.report.words import short_title, task_title
 
 YARD = "single_adapter"
@@ -73,7 +73,7 @@ def make_points(
     for arm in arms:
         if task_name(arm) in tasks:
             groups.setdefault(arm["arm"], []).append(arm)
-    plain = {arm["arm"] for arm in trained_heads(arms) if arm["method"] == YARD}
+    plain = {arm["arm"] for arm in plain_heads(arms) if arm["method"] == YARD}
     yard = next((group for name, group in groups.items() if name in plain), None)
     if yard is None:
         return [], []

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from xpeft import stats
 from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, styled, ticks
-from xpeft.report.summary import Arm, learned, task_name, trained_heads
+from xpeft.report.summary import Arm, learned, plain_heads, task_name
 from xpeft.report.words import arm_title
 
 Json = dict[str, Any]
@@ -38,7 +38,7 @@ def make_overall(arms: Sequence[Arm]) -> Json:
     tasks, left_out = learned(arms)
     yard = {
         task_name(arm): arm["over_seeds"]["mean"]
-        for arm in trained_heads(arms)
+        for arm in plain_heads(arms)
         if arm["method"] == "single_adapter" and task_name(arm) in tasks
     }
     found = []

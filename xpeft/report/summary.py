@@ -25,7 +25,7 @@ from xpeft import stats
 from xpeft.data.specs import TASKS
 from xpeft.errors import RecordError, XpeftError
 from xpeft.io import read_json, write_json
-from xpeft.job import PEER_METHODS
+from xpeft.job import CHEAP_HEADS, PEER_METHODS
 from xpeft.records import STEP_FILE, Record, cell_paths, read_records
 from xpeft.report.missing import list_missing
 
@@ -37,8 +37,8 @@ YARDSTICKS = ("single_adapter", "head_only")
 """Methods that the others are compared with on each task."""
 
 _IDENTITY = ("suite", "task", "arm", "method", "mask", "bank", "n", "k", "variant")
-_COHORT_IDENTITY = ("scope", "base", "head")
-"""What else tells the arms of a cohort apart; None for tasks."""
+_SHOWN = ("scope", "base", "head", "sides")
+"""What of the settings tells arms apart too; None where a record does not say it."""
 
 VARIED = 0.9
 """A profile whose most frequent training label has a smaller share counts in the headline."""
@@ -163,13 +163,13 @@ def main_grid(arms: Iterable[Arm]) -> list[Arm]:
     return [arm for arm in arms if not arm["variant"]]
 
 
-def trained_heads(arms: Iterable[Arm]) -> list[Arm]:
-    """The arms whose head was trained.
+def plain_heads(arms: Iterable[Arm]) -> list[Arm]:
+    """The arms whose head is trained and kept in full.
 
-    Yardsticks are these alone, and claims unless they ask for another head: with a head that is
-    drawn and frozen an arm is another method.
+    Yardsticks are these alone, and claims unless they ask for another head: with a head of signs,
+    or one that is drawn and frozen, an arm is another method.
     """
-    return [arm for arm in arms if arm["head"] != "seeded"]
+    return [arm for arm in arms if arm["head"] not in CHEAP_HEADS]
 
 
 def on_tasks(arms: Iterable[Arm]) -> list[Arm]:
@@ -188,7 +188,7 @@ def learned(arms: Iterable[Arm]) -> tuple[list[str], list[str]]:
     Means over tasks are taken over the first: where the yardstick has learned nothing, a distance
     from it says nothing.
     """
-    plain = trained_heads(main_grid(arms))
+    plain = plain_heads(main_grid(arms))
     adapters = [arm for arm in plain if arm["method"] == "single_adapter"]
     above = [arm["over_seeds"]["mean"] > arm["majority"] for arm in adapters]
     return (
@@ -214,7 +214,7 @@ def _make_arms(records: Mapping[str, Record]) -> list[Arm]:
         arm["versus"] = {
             method: _difference(arm, other)
             for method in YARDSTICKS
-            for other in trained_heads(on_tasks(main_grid(same)))
+            for other in plain_heads(on_tasks(main_grid(same)))
             if other["method"] == method and other is not arm
         }
         changed = _changed(arm, same)
@@ -260,7 +260,7 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
     settings = results[0]["settings"]
     return {
         **{field: first["cell"].get(field) for field in _IDENTITY},
-        **{field: settings.get(field) for field in _COHORT_IDENTITY},
+        **{field: settings.get(field) for field in _SHOWN},
         "metric": metric,
         "seeds": [record["cell"]["seed"] for record in records],
         "scores": scores,
@@ -370,7 +370,7 @@ def _changed(arm: Arm, same: list[Arm]) -> Arm | None:
     """The arm of the main grid that an ablation changes: that with most in common with it."""
     if not arm["variant"]:
         return None
-    fields = (*_COHORT_IDENTITY, "mask", "n", "bank", "k")
+    fields = ("scope", "base", "head", "mask", "n", "bank", "k", "sides")
     near = [other for other in main_grid(same) if other["method"] == arm["method"]]
     return max(near, key=lambda o: [o[field] == arm[field] for field in fields], default=None)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from xpeft.job import CHEAP_HEADS
+
 TASK_TITLES = {
     "glue/cola": "CoLA",
     "glue/sst2": "SST-2",
@@ -63,6 +65,8 @@ TIER_NOTES = {
 }
 
 
+SIDE_TITLES = {"tied": "tied", "down": "on down only", "up": "on up only"}
+
 METHOD_TITLES = {
     "head_only": "head only",
     "single_adapter": "adapter",
@@ -102,6 +106,8 @@ def arm_title(arm: Mapping[str, Any]) -> str:
     elif method == "x_peft":
         words = [f"{arm['mask']} masks"]
         words += [f"{key}={arm[value]}" for key, value in (("N", "n"), ("k", "k")) if arm[value]]
+        if arm.get("sides") and not arm["variant"]:
+            words.append(SIDE_TITLES[arm["sides"]])
         if arm["bank"] not in (None, "random"):
             words.append(f"{arm['bank']} bank")
         words += _base_head(arm)
@@ -120,6 +126,8 @@ def short_title(arm: Mapping[str, Any]) -> str:
     if arm["method"] != "x_peft":
         return arm_title(arm)
     words = [arm["mask"], f"N={arm['n']}"]
+    if arm.get("sides") and not arm["variant"]:
+        words.append(SIDE_TITLES[arm["sides"]])
     if arm["bank"] not in (None, "random"):
         words.append(arm["bank"])
     return " ".join([*words, *_base_head(arm)])
@@ -139,9 +147,9 @@ def _head_on_base(arm: Mapping[str, Any]) -> str:
 
 
 def _base_head(arm: Mapping[str, Any]) -> list[str]:
-    """Where an arm on a base has its head from, or that nobody trains it."""
-    if arm.get("head") == "seeded":
-        return ["seeded head"]
+    """Where an arm on a base has its head from, or what kind of a cheap one it has."""
+    if arm.get("head") in CHEAP_HEADS:
+        return [f"{arm['head']} head"]
     if arm.get("base") not in ("head", "adapter"):
         return []
     words = {"shared": ["shared head"], "shared+bias": ["shared head, own bias"]}
