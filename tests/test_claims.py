@@ -207,6 +207,7 @@ def test_counted_claims() -> None:
         "memory-norm": ("contradicted", 727),
         "memory-head": ("contradicted", 77),
         "memory-all-in": ("supported", 10462),
+        "memory-all-in-binary": ("supported", 10079),
         "trained-parameters": ("supported", 373),
     }
     sentence = next(item["sentence"] for item in found if item["id"] == "memory-masks")

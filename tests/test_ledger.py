@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xpeft.codec import code_bytes
 from xpeft.errors import ConfigError, EncoderError
 from xpeft.io import write_bytes, write_json
 from xpeft.ledger import (
@@ -87,7 +88,18 @@ def test_all_that_a_profile_takes_of_a_file(bert: dict[str, Any]) -> None:
         assert row["payload_bytes"] + 35 < row["bytes"]  # a checksum, an id twice, a row number
         assert row["reaches_goal"] == (row["bytes"] <= 357)
     reached = [key for key, row in rows.items() if row["reaches_goal"]]
-    assert reached == ["enumerative", "enumerative+bias2"]
+    assert reached == ["enumerative", "enumerative+bias2", "enumerative+binary"]
+
+
+def test_the_k_beside_a_binary_head_is_the_largest_that_reaches_the_goal(
+    bert: dict[str, Any],
+) -> None:
+    row = by_key(bert["store"])["enumerative+binary"]
+    head = 768 // 8 + 4 + 4
+    assert (row["k"], row["payload_bytes"]) == (18, code_bytes("enumerative", 12, 100, 18) + head)
+    assert profile_file_bytes(code_bytes("enumerative", 12, 100, 19) + head) > 357
+    small = by_key(ledger(SHAPES["all-MiniLM-L6-v2"], 100)["store"])["enumerative+binary"]
+    assert (small["k"], small["reaches_goal"]) == (1, False)  # its adapter is 452 kB
 
 
 @pytest.mark.parametrize(

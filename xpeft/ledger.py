@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,10 @@ def ledger(
         "gain": gain,
         "goal": {"ratio": GOAL, "bytes": size // GOAL},
         "combinations": _combinations(masks, norm, head, gain, size),
-        "store": _stored(masks, classes, size),
+        "store": [
+            *_stored(masks, classes, size),
+            _stored_with_binary_head(layers, adapters, d, size),
+        ],
         "codes": _codes(layers, adapters, k, size),
         "bank": banks,
         "profiles": [_share(p, size, hard, banks) for p in profiles],
@@ -398,20 +402,39 @@ def _stored(masks: dict[str, Json], classes: int, adapter: int) -> list[Json]:
     result = []
     for code, name in (("hard_bits", "bit sets"), ("hard_enumerative", "enumerative code")):
         for bias in sorted({0, 2, classes}):
+            key = code.removeprefix("hard_") + (f"+bias{bias}" if bias else "")
+            more = f" + a bias for each of {bias} classes" if bias else ""
             payload = masks[code]["bytes"] + 4 * bias
-            size = profile_file_bytes(payload)
-            result.append(
-                {
-                    "key": code.removeprefix("hard_") + (f"+bias{bias}" if bias else ""),
-                    "name": f"hard masks, {name}"
-                    + (f" + a bias for each of {bias} classes" if bias else ""),
-                    "payload_bytes": payload,
-                    "bytes": size,
-                    "ratio": _ratio(adapter, size),
-                    "reaches_goal": adapter >= GOAL * size,
-                }
-            )
+            result.append(_all_in(key, f"hard masks, {name}{more}", payload, adapter))
     return result
+
+
+def _stored_with_binary_head(layers: int, n: int, width: int, adapter: int) -> Json:
+    """The same with a binary head for two classes, and the largest k that still reaches the goal.
+
+    Where none does, k = 1.
+    """
+
+    def payload(k: int) -> int:
+        return code_bytes("enumerative", layers, n, k) + binary_head_bytes(width, 1)
+
+    rising = range(1, n // 2 + 1)
+    fit = bisect_right(rising, adapter // GOAL, key=lambda k: profile_file_bytes(payload(k)))
+    k = max(1, fit)
+    name = f"hard masks, k = {k}, enumerative code + a binary head for 2 classes"
+    return _all_in("enumerative+binary", name, payload(k), adapter) | {"k": k}
+
+
+def _all_in(key: str, name: str, payload: int, adapter: int) -> Json:
+    size = profile_file_bytes(payload)
+    return {
+        "key": key,
+        "name": name,
+        "payload_bytes": payload,
+        "bytes": size,
+        "ratio": _ratio(adapter, size),
+        "reaches_goal": adapter >= GOAL * size,
+    }
 
 
 def _codes(layers: int, adapters: int, k: int, adapter: int) -> list[Json]:

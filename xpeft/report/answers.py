@@ -64,7 +64,15 @@ QUESTIONS = (
         "From bytes of an adapter in float32 over bits of two hard masks. Whether they hold for "
         "all that a profile takes depends on the rest: a norm or a head of its own is far more "
         "than its masks.",
-        ("memory-masks", "memory-norm", "memory-head", "memory-all-in", "all-in-tasks"),
+        (
+            "memory-masks",
+            "memory-norm",
+            "memory-head",
+            "memory-all-in",
+            "memory-all-in-binary",
+            "all-in-tasks",
+            "all-in-seeded",
+        ),
         (("calculation", "the calculation, step by step"), ("allin", "all-in, with its score")),
     ),
     Question(
