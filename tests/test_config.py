@@ -120,7 +120,7 @@ def test_documentation_names_every_key() -> None:
 
 @pytest.mark.parametrize(
     ("name", "jobs", "cells"),
-    [("quick", 5, 15), ("small", 135, 405), ("paper", 416, 2080)],
+    [("quick", 5, 15), ("small", 147, 441), ("paper", 416, 2080)],
 )
 def test_the_projects_configs(name: str, jobs: int, cells: int) -> None:
     path = ROOT / f"config/{name}.yaml"
