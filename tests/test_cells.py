@@ -237,6 +237,16 @@ def test_the_index_names_all_records() -> None:
     assert paths[:2] == ["r/glue/rte/head/seed0.json", "r/glue/rte/head/seed4.json"]
 
 
+def test_some_arms_have_further_seeds() -> None:
+    config = {"seeds": [0, 1], "more_seeds": {"seeds": [5], "arms": ["soft"]}}
+    found = jobs(**config)
+    assert {job.seeds for job in found.values()} == {(0, 1)}  # no job file changes by them
+    index = job_index(found.values(), {"soft": [5]})
+    assert index["glue/rte/soft"] == [0, 1, 5] and index["glue/rte/hard"] == [0, 1]
+    with pytest.raises(ConfigError, match=r"more_seeds\.arms\[0\]: found mild, expected the name"):
+        jobs(more_seeds={"seeds": [5], "arms": ["mild"]})
+
+
 def test_an_unknown_key_in_a_job_file(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     write_job(path, jobs()["glue/rte/soft"])

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
-from xpeft.cells import make_jobs
+from xpeft.cells import job_index, make_jobs, more_seeds
 from xpeft.config import (
     documentation,
     load_config,
@@ -120,14 +120,18 @@ def test_documentation_names_every_key() -> None:
 
 @pytest.mark.parametrize(
     ("name", "jobs", "cells"),
-    [("quick", 5, 15), ("small", 147, 441), ("paper", 433, 2165)],
+    [("quick", 5, 15), ("small", 147, 561), ("paper", 433, 2165)],
 )
 def test_the_projects_configs(name: str, jobs: int, cells: int) -> None:
     path = ROOT / f"config/{name}.yaml"
     config = load_config(path)
     assert config["tier"] == name
     found = make_jobs(config)
-    assert (len(found), sum(len(job.seeds) for job in found)) == (jobs, cells)
+    index = job_index(found, more_seeds(config))
+    assert (len(found), sum(map(len, index.values()))) == (jobs, cells)
+    assert (
+        more_seeds(config | {"seeds": [3, 0, 4]}) == {}
+    )  # those of `small`, from the command line
     first = path.read_text().splitlines()[0]
     assert first.startswith("# ") and ("make" in first or "snakemake" in first)
 

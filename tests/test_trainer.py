@@ -101,6 +101,38 @@ def test_the_same_job_gives_the_same_result(arm: str, place: Path, tmp_path: Pat
     assert [result_bytes(r) for r in first] == [result_bytes(r) for r in again]
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_further_seeds_are_what_they_would_be_among_the_others(
+    kept: bool, place: Path, tmp_path: Path
+) -> None:
+    *_, third = run(job(place, "hard", seeds=(0, 1, 2)), place, tmp_path / "three")
+    two = job(place, "hard")
+    first = [result_bytes(record) for record in run(two, place, tmp_path / "two")]
+    tuning, work = tmp_path / "two/tuning.json", tmp_path / "two/work"
+    if kept:
+        value = json.loads(tuning.read_text())
+        value["chosen"] = 1 - value["chosen"]  # so that it shows whether it was read
+        tuning.write_text(json.dumps(value))
+    else:
+        tuning.unlink()
+    before = tuning.read_bytes() if kept else None
+    train_job(two, place / "data", tmp_path / "two/records", tuning, work, seeds=[2])
+    found = [read_record(tmp_path / f"two/records/seed{seed}.json") for seed in (0, 1, 2)]
+    assert [result_bytes(record) for record in found[:2]] == first
+    assert found[2]["run"]["config_sha256"] == third["run"]["config_sha256"]
+    assert (result_bytes(found[2]) == result_bytes(third)) != kept
+    assert (tuning.read_bytes() if tuning.is_file() else None) == before
+
+
+def test_tuning_of_other_settings_is_not_taken_over(place: Path, tmp_path: Path) -> None:
+    run(job(place, "hard"), place, tmp_path)
+    changed = job(place, "hard", tuning=TuningSpec(({"lr": 0.5}, {"lr": 0.6}), 1, 60, 0.25))
+    folders = (tmp_path / "records", tmp_path / "tuning.json", tmp_path / "work")
+    train_job(changed, place / "data", *folders, seeds=[2])
+    record = read_record(tmp_path / "records/seed2.json")
+    assert record["result"]["settings"]["lr"] in (0.5, 0.6)
+
+
 @pytest.mark.parametrize(("arm", "stop_at"), [("hard", 3), ("hard", 30), ("full", 17)])
 def test_stopped_by_sigterm_and_resumed(
     arm: str, stop_at: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

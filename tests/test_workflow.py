@@ -376,6 +376,33 @@ def test_only_jobs_without_all_of_their_records_are_trained(finished: Path, tmp_
     ]
 
 
+def test_further_seeds_train_nothing_again(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clone"  # of a repository, as above
+    for part in ("c.yaml", "encoder", "evidence", "results/test/records", "results/test/tuning"):
+        copy = shutil.copytree if (finished / part).is_dir() else shutil.copy
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(finished / part, folder / part)
+    arm = "x_peft-hard-n4-k2"
+    with (folder / "c.yaml").open("a") as file:
+        file.write(f"more_seeds: {{seeds: [5, 7], arms: [{arm}]}}\n")
+    argv = ("--configfile", "c.yaml", "--", "missing")
+    jobs = planned_jobs(folder, *argv)
+    names = f"suite=embedded, task=sentiment, arm={arm}"
+    assert [job for job in jobs if "train" in job[0]] == [("train_more", names)]
+    done = snakemake(folder, "--cores", "2", *argv)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = folder / f"results/test/records/embedded/sentiment/{arm}"
+    assert sorted(path.name for path in records.iterdir()) == [
+        f"seed{seed}.json" for seed in (0, 1, 5, 7)
+    ]
+    first, more = (read_json(records / f"seed{seed}.json") for seed in (0, 5))
+    assert more["run"]["config_sha256"] == first["run"]["config_sha256"]
+    assert more["result"]["settings"] == first["result"]["settings"]
+    assert planned(folder, *argv) == {"missing": 1}
+    log = (folder / f"results/test/logs/train_more/embedded/sentiment/{arm}.log").read_text()
+    assert "tuning" not in log
+
+
 def test_a_changed_setting_runs_again_what_depends_on_it(finished: Path) -> None:
     text = (finished / "c.yaml").read_text()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,17 @@ def _make_jobs(config: Config) -> list[Job]:
                 jobs.append(_job(config, task, name, arm))
     if not jobs:
         raise ConfigError("arms: found no arm for any task, expected at least one job")
+    _check_more(config, [name for name, _ in arms])
     return jobs
+
+
+def more_seeds(config: Config) -> dict[str, list[int]]:
+    """The seeds that an arm has beside those of its jobs, by arm; see `more_seeds` of a config."""
+    more = config["more_seeds"]
+    if more is None:
+        return {}
+    seeds = [seed for seed in more["seeds"] if seed not in config["seeds"]]
+    return {arm: seeds for arm in more["arms"]} if seeds else {}
 
 
 def make_pool_jobs(config: Config) -> dict[str, PoolJob]:
@@ -152,9 +162,22 @@ def job_text(job: AnyJob) -> str:
     return canonical_json(job.to_dict()) + "\n"
 
 
-def job_index(jobs: Iterable[Job | CohortJob]) -> dict[str, list[int]]:
-    """The grid in short: the seeds of each job, by job name."""
-    return {job_name(job): list(job.seeds) for job in jobs}
+def job_index(
+    jobs: Iterable[Job | CohortJob], more: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, list[int]]:
+    """The grid in short: the seeds of each job, by job name.
+
+    Args:
+        jobs: with their own seeds.
+        more: further seeds of jobs on tasks, by arm.
+    """
+    return {
+        job_name(job): [
+            *job.seeds,
+            *((more or {}).get(job.arm, ()) if isinstance(job, Job) else ()),
+        ]
+        for job in jobs
+    }
 
 
 def record_paths(folder: str | os.PathLike[str], index: dict[str, list[int]]) -> list[Path]:
@@ -293,6 +316,15 @@ def _check_task(key: str, task: str, source: str) -> None:
 def _check_known(key: str, task: str, tasks: Sequence[str]) -> None:
     if task not in tasks:
         raise ConfigError(f"{key}: found {task}, expected one of tasks: {', '.join(tasks)}")
+
+
+def _check_more(config: Config, names: Sequence[str]) -> None:
+    more = config["more_seeds"]
+    if more is None:
+        return
+    for i, arm in enumerate(more["arms"]):
+        if arm not in names:
+            raise ConfigError(f"more_seeds.arms[{i}]: found {arm}, expected the name of an arm")
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -76,6 +76,7 @@ def train_job(
     bank_dir: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> None:
     """Run a job and write `seed<k>.json` for each seed, and the tuning file.
 
@@ -88,16 +89,21 @@ def train_job(
         bank_dir: the stored bank, for a job whose bank is stored and names no path.
         device: "cpu" or "cuda".
         threads: of the CPU; None for the job's own number. Scores depend on it.
+        seeds: trained instead of the job's own. The tuning file is then read and not written; where
+            there is none of this job yet, it is tuned again, which chooses the same.
 
     Raises:
         ConfigError: settings contradict each other, or no such device.
         DataError, EncoderError, BankError: an input is missing, damaged or does not fit.
         Interrupted: SIGTERM came; a checkpoint was written.
     """
-    run = _Run(job, Path(data_dir), Path(work_dir), bank_dir, device, threads or job.threads)
+    wanted = job if seeds is None else dataclasses.replace(job, seeds=tuple(seeds))
+    run = _Run(wanted, Path(data_dir), Path(work_dir), bank_dir, device, threads or job.threads)
     with sigterm_flag() as stop:
         run.stop = stop
-        settings = run.tune(Path(tuning_file))
+        settings = None if seeds is None else run.tuned(Path(tuning_file))
+        if settings is None:
+            settings = run.tune(Path(tuning_file) if seeds is None else run.work / "tuned.json")
         run.train(settings, Path(records_dir))
     shutil.rmtree(work_dir, ignore_errors=True)
 
@@ -207,6 +213,15 @@ class _Run:
         write_json(kept, {"identity": identity, "tuning": value})
         write_json(path, value)
         return dict(trials[best])
+
+    def tuned(self, path: Path) -> dict[str, float] | None:
+        """The settings that tuning chose before; None where the file is not of this very job."""
+        if not path.is_file():
+            return None
+        value = read_json(path)
+        if value["run"]["config_sha256"] != self.job.config_hash():
+            return None
+        return {} if value["chosen"] is None else dict(value["trials"][value["chosen"]]["settings"])
 
     def train(self, settings: dict[str, float], records_dir: Path) -> None:
         """Train all seeds and write their records."""

@@ -6,7 +6,9 @@ imports neither torch nor Snakemake, so that a workflow of hundreds of jobs is p
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -22,6 +24,7 @@ from xpeft.cells import (
     job_text,
     make_jobs,
     make_pool_jobs,
+    more_seeds,
     needs_trained_bank,
     record_paths,
     sources_of,
@@ -33,6 +36,9 @@ from xpeft.io import canonical_json
 from xpeft.job import Job, PoolJob
 from xpeft.records import STEP_FILE
 from xpeft.sizes import Need, Sizes, memory_request, time_request
+
+NOTHING = "(?!)"
+"""A pattern that matches no name."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,18 @@ class Plan:
 
     @property
     def _index(self) -> dict[str, list[int]]:
-        return job_index([*self.jobs.values(), *self.grid.jobs.values()])
+        return job_index([*self.jobs.values(), *self.grid.jobs.values()], self.more_seeds)
+
+    @cached_property
+    def more_seeds(self) -> dict[str, list[int]]:
+        """The seeds that are trained apart from the others, by arm."""
+        return more_seeds(self.config)
+
+    @property
+    def more(self) -> tuple[list[int], str]:
+        """Those seeds, and what the names of their arms match; of no arm where there are none."""
+        seeds = next(iter(self.more_seeds.values()), [0])  # all arms have the same
+        return seeds, "|".join(map(re.escape, self.more_seeds)) or NOTHING
 
     @property
     def gpus(self) -> int:
@@ -121,6 +138,8 @@ class Plan:
             yield from (("pool", sizes.pool(job)) for job in self.pools.values())
             yield from (("trained_bank", sizes.trained_bank(*bank)) for bank in sorted(banks))
         yield from (("train", sizes.train(job)) for job in self.jobs.values())
+        further = [job for job in self.jobs.values() if job.arm in self.more_seeds]
+        yield from (("train_more", self._train_more(job)) for job in further)
         for donors in self.grid.donors.values():
             yield from (("donors", sizes.donors(donors)) for _ in range(self.grid.folds))
         for job in self.grid.jobs.values():
@@ -137,15 +156,28 @@ class Plan:
         """What the job of a rule and wildcards takes."""
         if rule == "trained_bank":
             return self.sizes.trained_bank(f"{wildcards.suite}/{wildcards.task}", int(wildcards.n))
-        if rule == "train":
+        if rule in ("train", "train_more"):
             job = self.jobs[f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"]
-            return self.sizes.train(job)
+            return self.sizes.train(job) if rule == "train" else self._train_more(job)
         if rule == "pool":
             return self.sizes.pool(self.pools[f"{wildcards.suite}/{wildcards.task}"])
         if rule == "donors":
             return self.sizes.donors(self.grid.donors[wildcards.cohort])
         arm = self.grid.jobs[f"profiles/{wildcards.cohort}/{wildcards.arm}"]
         return self.sizes.tune(arm) if rule == "cohort_tune" else self.sizes.part(arm)
+
+    def _train_more(self, job: Job) -> Need:
+        """What the further seeds of a job take; they are not tuned again."""
+        seeds = tuple(self.more_seeds[job.arm])
+        return self.sizes.train(dataclasses.replace(job, seeds=seeds, tuning=None))
+
+    def hours_of(self, name: str) -> float:
+        """Of one device, for a job on a task with all its seeds."""
+        job = self.jobs[name]
+        needs = [self.sizes.train(job)]
+        if job.arm in self.more_seeds:
+            needs.append(self._train_more(job))
+        return sum(need.seconds for need in needs) / 3600
 
     def memory(self, rule: str) -> Callable[..., int]:
         """The megabytes that a rule asks for, by wildcards and attempt."""
@@ -313,7 +345,8 @@ class Plan:
     def examples_inputs(self) -> list[str]:
         """What they are made from: the records and the prepared data of all tasks."""
         tasks = dict.fromkeys(f"{job.suite}/{job.task}" for job in self.jobs.values())
-        paths = record_paths(f"{self.root}/records", job_index(list(self.jobs.values())))
+        index = job_index(self.jobs.values(), self.more_seeds)
+        paths = record_paths(f"{self.root}/records", index)
         data = [f"{self.root}/data/{task}/meta.json" for task in tasks]
         return [*(path.as_posix() for path in paths), *data]
 

@@ -80,7 +80,7 @@ def _stage(args: Args) -> None:
 
 
 def _cells(args: Args) -> None:
-    from xpeft.cells import job_index, job_path, make_jobs, write_job
+    from xpeft.cells import job_index, job_path, make_jobs, more_seeds, write_job
     from xpeft.cohorts.grid import make_cohort_grid
     from xpeft.config import load_config
     from xpeft.io import write_json
@@ -98,9 +98,10 @@ def _cells(args: Args) -> None:
         scored: list[Job | CohortJob] = [*make_jobs(config, str(args.config)), *grid.jobs.values()]
         jobs: list[AnyJob] = [*scored, *grid.donors.values()]
         written = [job for job in jobs if args.out and write_job(job_path(args.out, job), job)]
-        for name, seeds in job_index(scored).items() if args.out is None else []:
+        index = job_index(scored, more_seeds(config))
+        for name, seeds in index.items() if args.out is None else []:
             print(f"{name}  seeds {' '.join(map(str, seeds))}")
-        cells = sum(len(job.seeds) for job in scored)
+        cells = sum(map(len, index.values()))
         changed = "" if args.out is None else f"; {len(written)} files written to {args.out}"
         print(f"{len(scored)} jobs, {cells} cells{changed}")
 

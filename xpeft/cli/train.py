@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
     verb = add_verb(
         verbs,
         "train",
-        "Train all seeds of a job and write their records; goes on from a checkpoint.",
+        "Train the seeds of a job and write their records; goes on from a checkpoint.",
         _train,
         "J=embedded/sentiment/x_peft-soft-n100\n"
         "xpeft train --job results/quick/jobs/$J.json --data results/quick/data/embedded/sentiment "
@@ -27,6 +27,13 @@ def add(verbs: Verbs) -> None:
     add_job(verb)
     add_file(verb, "--out", "folder of the job's records", metavar="DIR", required=True)
     add_file(verb, "--tuning", "file for what tuning tried and chose", required=True)
+    verb.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="SEED",
+        help="instead of the job's; --tuning is then read, and the job tuned again without it",
+    )
     add_file(verb, "--bank", "folder of the bank, for a job over a stored one", metavar="DIR")
     add_file(verb, "--work", "folder of checkpoints, for a later run", metavar="DIR", required=True)
     add_device(verb)
@@ -92,6 +99,15 @@ def _train(args: Args) -> int:
     def run(job: Job, **options: Any) -> None:
         from xpeft.trainer import train_job
 
-        train_job(job, args.data, args.out, args.tuning, args.work, bank_dir=args.bank, **options)
+        train_job(
+            job,
+            args.data,
+            args.out,
+            args.tuning,
+            args.work,
+            bank_dir=args.bank,
+            seeds=args.seeds,
+            **options,
+        )
 
     return run_training(args, Job.read(args.job), run)

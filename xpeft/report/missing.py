@@ -35,7 +35,7 @@ def _reason(job: str, logs: Path) -> str:
         found = [logs / "tune" / task / f"{arm}.log", logs / "gather" / task / f"{arm}.log"]
         found += (logs / "part" / task / arm).glob("*.log")
     else:
-        found = [logs / "train" / suite / task / f"{arm}.log"]
+        found = [logs / rule / suite / task / f"{arm}.log" for rule in ("train", "train_more")]
     found = [log for log in found if log.is_file()]
     if not found:
         return NOT_STARTED

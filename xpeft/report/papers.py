@@ -155,7 +155,7 @@ def _planned(plan: Plan | None, job: str) -> str:
     if plan is None:
         return "\N{EN DASH}"
     if job in plan.jobs:
-        return f"{plan.sizes.train(plan.jobs[job]).seconds / 3600:.2f}"
+        return f"{plan.hours_of(job):.2f}"
     if job in plan.grid.jobs:
         cohort = plan.grid.jobs[job]
         seconds = sum(plan.sizes.part(cohort).seconds for _ in plan.grid.parts_of(cohort))
