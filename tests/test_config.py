@@ -129,9 +129,7 @@ def test_the_projects_configs(name: str, jobs: int, cells: int) -> None:
     found = make_jobs(config)
     index = job_index(found, more_seeds(config))
     assert (len(found), sum(map(len, index.values()))) == (jobs, cells)
-    assert (
-        more_seeds(config | {"seeds": [3, 0, 4]}) == {}
-    )  # those of `small`, from the command line
+    assert more_seeds(config | {"seeds": [3, 0, 4]}) == {}  # of `small`
     first = path.read_text().splitlines()[0]
     assert first.startswith("# ") and ("make" in first or "snakemake" in first)
 

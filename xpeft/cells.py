@@ -66,7 +66,7 @@ def more_seeds(config: Config) -> dict[str, list[int]]:
     if more is None:
         return {}
     seeds = [seed for seed in more["seeds"] if seed not in config["seeds"]]
-    return {arm: seeds for arm in more["arms"]} if seeds else {}
+    return dict.fromkeys(more["arms"], seeds) if seeds else {}
 
 
 def make_pool_jobs(config: Config) -> dict[str, PoolJob]:
