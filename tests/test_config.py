@@ -120,7 +120,7 @@ def test_documentation_names_every_key() -> None:
 
 @pytest.mark.parametrize(
     ("name", "jobs", "cells"),
-    [("quick", 5, 15), ("small", 147, 561), ("paper", 433, 2165)],
+    [("quick", 5, 15), ("small", 147, 561), ("paper", 424, 2120)],
 )
 def test_the_projects_configs(name: str, jobs: int, cells: int) -> None:
     path = ROOT / f"config/{name}.yaml"

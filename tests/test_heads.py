@@ -10,7 +10,6 @@ from tiny import WIDTH, tiny_encoder
 
 from xpeft.heads import (
     HEAD_SCALE,
-    binary_rows,
     binary_weight,
     common_head,
     head_of,
@@ -21,7 +20,7 @@ from xpeft.heads import (
     plus_signs,
     seeded_head,
 )
-from xpeft.job import TaskHead
+from xpeft.job import TaskHead, binary_rows
 from xpeft.labels import LabelScale
 
 ENCODER = tiny_encoder()

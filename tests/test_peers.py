@@ -151,7 +151,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(place: Path, out: Path, method: str) -> list[Any]:
+def run(place: Path, out: Path, method: str, head: Any = "private") -> list[Any]:
     work = Job(
         tier="test",
         suite="embedded",
@@ -161,6 +161,7 @@ def run(place: Path, out: Path, method: str) -> list[Any]:
         encoder=EncoderSpec("tiny", "local", path=str(place / "encoder"), dtype="float32"),
         method=MethodSpec(method=method),  # type: ignore[arg-type]
         training=TrainingSpec(epochs=1, batch_size=8, lr=0.01),
+        head=head,
     )
     train_job(work, place / "data", out / "records", out / "tuning.json", out / "work")
     return [read_record(out / "records" / f"seed{seed}.json") for seed in work.seeds]
@@ -181,6 +182,12 @@ def test_a_job_of_a_peer_leaves_records_like_any_other(
     assert 4 * count["adapter"] < stored["adapter"] < 4 * count["adapter"] + 2_000
     assert stored["total"] == stored["head"] + stored["adapter"]
     assert records[0]["cell"]["method"] == method
+
+
+def test_a_binary_head_of_a_peer_is_counted_as_bits(place: Path, tmp_path: Path) -> None:
+    need_peft()
+    for record in run(place, tmp_path, "lora", "binary"):
+        assert record["result"]["bytes"]["head"] == WIDTH // 8 + 4 + 4
 
 
 def test_without_peft_a_peer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,25 @@ def test_parts_that_do_not_fit(change: dict[str, Any], message: str) -> None:
         form.encode(replace(make_profiles(form, 3), **change))
 
 
+def test_no_part_of_a_binary_head_is_left_where_there_is_no_head() -> None:
+    from tiny import tiny_encoder
+
+    from xpeft.bank import random_bank
+    from xpeft.heads import init_binary_head
+    from xpeft.job import MethodSpec
+    from xpeft.methods import BankMasks
+
+    encoder = tiny_encoder()
+    masks = BankMasks(encoder, random_bank(2, 6, 16, 4), MethodSpec(mask="hard", k=2))
+    parameters = {**masks.init([0]), **init_binary_head([0], 3, encoder)}
+    kept = {
+        head: set(Profiles.from_parameters([1], parameters, masks, head=head).arrays())
+        for head in ("binary", "none", "shared")
+    }
+    assert kept["none"] == kept["shared"] == {"down", "up"}
+    assert kept["binary"] == {"down", "up", "head_signs", "head_scale", "head_bias"}
+
+
 def test_superfluous_parts_are_refused() -> None:
     private = make_profiles(make_format(), 3)
     with pytest.raises(StoreError, match="head_weight: found values, expected none"):

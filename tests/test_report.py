@@ -175,6 +175,32 @@ def test_an_ablation_is_not_compared_with_an_arm_of_another_head(tmp_path: Path)
     assert arms["x_peft-hard-n100-k50-fewer"]["changes"]["arm"] == "x_peft-hard-n100-k50"
 
 
+@pytest.mark.parametrize("head", ["binary", "seeded"])
+def test_an_arm_with_a_cheap_head_stands_for_no_kind(head: str, tmp_path: Path) -> None:
+    make_tier(tmp_path, tasks=("glue/sst2",), seeds=2)
+    usual = figures.headline(make_summary(tmp_path / "records")["arms"])
+    for path in sorted((tmp_path / "records").rglob("*.json")):
+        record = read_json(path)
+        record["cell"]["arm"] += "-cheap"
+        record["result"]["settings"]["head"] = head
+        sizes = record["result"]["bytes"]
+        sizes |= {"head": 0, "total": sizes["total"] - sizes["head"]}
+        write_record(tmp_path / "records" / record_path(record["cell"]), record)
+    both = make_summary(tmp_path / "records")["arms"]
+    assert len(both) > len(usual)
+    assert [arm["arm"] for arm in figures.headline(both)] == [arm["arm"] for arm in usual]
+
+
+def test_the_seeds_of_an_arm_have_the_same_settings(tmp_path: Path) -> None:
+    make_tier(tmp_path, tasks=("glue/sst2",), seeds=2)
+    path = next((tmp_path / "records").rglob("head_only/seed1.json"))
+    record = read_json(path)
+    record["result"]["settings"]["head_lr"] = 0.5
+    write_json(path, record)
+    with pytest.raises(RecordError, match=r"head_only/seed1\.json: result\.settings: found .*0\.5"):
+        make_summary(tmp_path / "records")
+
+
 def test_a_summary_of_a_grid_takes_its_cells_only(tmp_path: Path) -> None:
     make_tier(tmp_path, tasks=("glue/sst2",), seeds=3)
     write_json(tmp_path / "cells.json", {"glue/sst2/head_only": [0, 2]})

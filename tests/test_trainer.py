@@ -131,6 +131,11 @@ def test_tuning_of_other_settings_is_not_taken_over(place: Path, tmp_path: Path)
     train_job(changed, place / "data", *folders, seeds=[2])
     record = read_record(tmp_path / "records/seed2.json")
     assert record["result"]["settings"]["lr"] in (0.5, 0.6)
+    (tmp_path / "tuning.json").write_text("{}")
+    with pytest.raises(
+        ConfigError, match=r"tuning\.json: found no tuning of a job, expected a file"
+    ):
+        train_job(changed, place / "data", *folders, seeds=[2])
 
 
 @pytest.mark.parametrize(("arm", "stop_at"), [("hard", 3), ("hard", 30), ("full", 17)])

@@ -179,11 +179,11 @@ def test_the_full_paper_tier_resolves(tmp_path: Path, argv: tuple[object, ...]) 
     # random banks at five N and over trained ones at two); pools of 8 tasks
     assert planned(tmp_path, *argv) == {
         "cells": 1,
-        "job": 433 + 8,
+        "job": 424 + 8,
         "data": 17,
         "pool": 8,
         "trained_bank": 34,
-        "train": 433,
+        "train": 424,
         "ledger": 1,
         **AGGREGATION,
     }

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from xpeft.encoder import Encoder
-from xpeft.job import TaskHead
+from xpeft.job import TaskHead, binary_rows
 from xpeft.masks import hard_mask, top_k
 from xpeft.methods import Parameters, draw, trained_dtype
 
@@ -93,11 +93,6 @@ def reference_row(outputs: int, encoder: Encoder) -> dict[str, Tensor]:
         return {}
     row = torch.zeros(1, 1, encoder.width, device=encoder.device, dtype=trained_dtype(encoder))
     return {"head.reference": row}
-
-
-def binary_rows(outputs: int) -> int:
-    """C', rows of a binary head with so many outputs."""
-    return max(1, outputs - 1)
 
 
 def binary_weight(scores: Tensor, scale: Tensor) -> Tensor:

@@ -43,6 +43,11 @@ ALONE = (*OWN_WEIGHTS, *PEER_METHODS)
 """Methods that train one profile at a time."""
 
 
+def binary_rows(outputs: int) -> int:
+    """C', rows of a binary head with so many outputs; see `xpeft.heads`."""
+    return max(1, outputs - 1)
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """Which frozen encoder, from where, and how a text becomes one vector."""

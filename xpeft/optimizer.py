@@ -28,7 +28,7 @@ class Schedule:
     Attributes:
         steps: steps in all.
         lr: largest learning rate of masks, adapters or encoder.
-        head_lr: that of head, norm and gain.
+        head_lr: that of head (but for the signs of a binary one), norm and gain.
         warmup: share of the steps.
         weight_decay: decoupled, scaled by the learning rate.
         clip: largest gradient norm over all parameters of the profile; 0 for no limit.

@@ -35,7 +35,7 @@ from xpeft.codec import Bytes, Codec, MaskFormat, bits_bytes, decode_bits, encod
 from xpeft.errors import CodecError, ConfigError, StoreError
 from xpeft.ids import id_text
 from xpeft.io import canonical_json
-from xpeft.job import MethodSpec, build
+from xpeft.job import MethodSpec, binary_rows, build
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a store does without
     from torch import Tensor
@@ -62,6 +62,9 @@ TENSORS = {
     "head_bias": "head.bias",
 }
 """Fields of `Profiles` that are float32, in the order of their bytes, and their parameters."""
+
+HEAD = {"mask_head", "head.scale", "head.weight", "head.bias"}
+"""Parameters of heads."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,7 @@ class ProfileFormat:
     @property
     def signs(self) -> tuple[int, int] | None:
         """[C', d] of a binary head, or None."""
-        return (max(1, self.outputs - 1), self.width) if self.head == "binary" else None
+        return (binary_rows(self.outputs), self.width) if self.head == "binary" else None
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -411,9 +414,9 @@ class Profiles:
         left_out = {
             "private": (),
             "binary": (),
-            "shared": ("head.weight", "head.bias"),
-            "shared+bias": ("head.weight",),
-            "none": ("head.weight", "head.bias"),
+            "shared": HEAD,
+            "shared+bias": HEAD - {"head.bias"},
+            "none": HEAD,
             None: (),
         }[head]
         arrays = {}

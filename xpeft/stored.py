@@ -27,12 +27,12 @@ def stored_bytes(method: Method, one: Mapping[str, Tensor]) -> dict[str, int]:
 
     A peer's parameters are one entry, `peer`: the weights file that its library writes.
     """
-    if isinstance(method, Peer):
-        head = {name: 4 * value.numel() for name, value in one.items() if part_of(name) == "head"}
-        return {**head, "peer": method.saved_bytes(one)}
     stored = {name: 4 * value.numel() for name, value in one.items()}
     if "mask_head" in one:
         stored["mask_head"] = bits_bytes(*one["mask_head"].shape)
+    if isinstance(method, Peer):
+        head = {name: size for name, size in stored.items() if part_of(name) == "head"}
+        return {**head, "peer": method.saved_bytes(one)}
     if isinstance(method, BankMasks):
         spec, bank = method.spec, method.bank
         masks = {name: one[name] for name in method.sides}

@@ -215,13 +215,27 @@ class _Run:
         return dict(trials[best])
 
     def tuned(self, path: Path) -> dict[str, float] | None:
-        """The settings that tuning chose before; None where the file is not of this very job."""
+        """The settings that tuning chose before; None where the file is not of this very job.
+
+        Raises:
+            ConfigError: the file is none that tuning writes.
+        """
         if not path.is_file():
             return None
         value = read_json(path)
-        if value["run"]["config_sha256"] != self.job.config_hash():
+        try:
+            found, chosen = value["run"], value["chosen"]
+            settings = {} if chosen is None else dict(value["trials"][chosen]["settings"])
+        except (KeyError, IndexError, TypeError):
+            raise ConfigError(
+                f"{path}: found no tuning of a job, expected a file that xpeft train wrote"
+            ) from None
+        expected = self._run_json(None, None)
+        same = ("config_sha256", "data_sha256", "bank_sha256")
+        if any(found.get(key) != expected[key] for key in same):
+            log.info("tuning again: %s is of other settings, data or bank", path)
             return None
-        return {} if value["chosen"] is None else dict(value["trials"][value["chosen"]]["settings"])
+        return settings
 
     def train(self, settings: dict[str, float], records_dir: Path) -> None:
         """Train all seeds and write their records."""
@@ -385,8 +399,6 @@ class _Run:
         shown |= settings
         if self.job.head != "private":
             shown["head"] = self.job.head
-        if self.job.method.sides != "separate":
-            shown["sides"] = self.job.method.sides
         return {
             "primary": meta.metrics[0],
             "score": scores[meta.metrics[0]],

@@ -158,7 +158,9 @@ class Plan:
             return self.sizes.trained_bank(f"{wildcards.suite}/{wildcards.task}", int(wildcards.n))
         if rule in ("train", "train_more"):
             job = self.jobs[f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"]
-            return self.sizes.train(job) if rule == "train" else self._train_more(job)
+            if rule == "train_more":  # with time for the trials, should it come before `train`
+                job = dataclasses.replace(job, seeds=tuple(self.more_seeds[job.arm]))
+            return self.sizes.train(job)
         if rule == "pool":
             return self.sizes.pool(self.pools[f"{wildcards.suite}/{wildcards.task}"])
         if rule == "donors":
@@ -167,7 +169,7 @@ class Plan:
         return self.sizes.tune(arm) if rule == "cohort_tune" else self.sizes.part(arm)
 
     def _train_more(self, job: Job) -> Need:
-        """What the further seeds of a job take; they are not tuned again."""
+        """What the further seeds of a job take where the tuning is there, as it mostly is."""
         seeds = tuple(self.more_seeds[job.arm])
         return self.sizes.train(dataclasses.replace(job, seeds=seeds, tuning=None))
 

@@ -37,12 +37,13 @@ def add(verbs: Verbs) -> None:
 
 
 def _config_validate(args: Args) -> None:
-    from xpeft.cells import make_jobs
+    from xpeft.cells import job_index, make_jobs, more_seeds
     from xpeft.config import load_config
 
     for path in args.configs:
-        jobs = make_jobs(load_config(path), str(path))
-        print(f"{path}: ok, {len(jobs)} jobs, {sum(len(job.seeds) for job in jobs)} cells")
+        config = load_config(path)
+        index = job_index(make_jobs(config, str(path)), more_seeds(config))
+        print(f"{path}: ok, {len(index)} jobs, {sum(map(len, index.values()))} cells")
 
 
 def _config_show(args: Args) -> None:

@@ -62,8 +62,8 @@ QUESTIONS = (
     Question(
         "Where do the 10,000 times come from?",
         "From bytes of an adapter in float32 over bits of two hard masks. Whether they hold for "
-        "all that a profile takes depends on the rest: a norm or a head of its own is far more "
-        "than its masks.",
+        "all that a profile takes depends on the rest: a norm of its own, or a head in full, is "
+        "far more than its masks.",
         (
             "memory-masks",
             "memory-norm",

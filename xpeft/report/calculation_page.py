@@ -64,6 +64,7 @@ def calculation(ledger: Json) -> Json:
         ),
     ]
     stored = {entry["key"]: entry for entry in ledger["store"]}
+    small = stored["enumerative+binary"]
     after = [
         step(
             "as a profile of a large store",
@@ -72,6 +73,14 @@ def calculation(ledger: Json) -> Json:
             stored["enumerative"]["bytes"],
             "The enumerative code with checksum, id, index entry and share of a page: all-in, "
             "where norm and head are fixed, shared, or drawn from a seed.",
+        ),
+        step(
+            "as such a profile with a binary head of its own",
+            f"{small['payload_bytes']} + {small['bytes'] - small['payload_bytes']}",
+            small["bytes"],
+            "A bit for each weight of a head for two classes, its scale and its bias; "
+            f"{'with' if small['reaches_goal'] else 'even with'} k = {small['k']} adapters "
+            f"selected{', the most that leave room for it' if small['reaches_goal'] else ''}.",
         ),
         step(
             "with a LayerNorm of its own",
@@ -91,7 +100,7 @@ def calculation(ledger: Json) -> Json:
             f"{bits} + {ledger['norm']['bytes']:,} + {ledger['head']['bytes']:,}",
             parts["hard+norm+head"]["bytes"],
             "So the 10,000 holds for the masks alone. It holds for all that a profile stores only "
-            "where norm and head are fixed or shared.",
+            "where its norm is fixed or shared, and its head is so too, or binary.",
         ),
     ]
     rows = figures.waterfall_rows(ledger)

@@ -73,7 +73,7 @@ def gaps_section(main: Sequence[Arm], names: Names) -> list[Json]:
             sure = adapter["high"] is not None and adapter["high"] < 0
             around = ends(adapter["low"], adapter["high"])
             add(below, arm, signed(100 * adapter["mean"]), f"({around})", sure)
-        if head and (head["low"] is None or head["low"] <= 0):
+        if arm["method"] != "head_only" and head and (head["low"] is None or head["low"] <= 0):
             around = ends(head["low"], head["high"])
             add(no_head, arm, signed(100 * head["mean"]), f"({around})")
         found = check(arm)

@@ -41,6 +41,7 @@ from xpeft.report.summary import (
     main_grid,
     on_cohorts,
     on_tasks,
+    plain_heads,
     read_summary,
     task_name,
     task_names,
@@ -151,9 +152,12 @@ def _margin(claims: Json | None) -> float:
 
 
 def headline(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms that stand for their kind: of masks over one kind of bank, the smallest bank."""
+    """The arms that stand for their kind: of masks over one kind of bank, the smallest bank.
+
+    With heads in full: those with cheap ones stand beside each other in the part all-in.
+    """
     chosen: dict[tuple[Any, ...], Arm] = {}
-    for arm in arms:
+    for arm in plain_heads(arms):
         key = (task_name(arm), arm["method"], arm["mask"], arm["bank"])
         size = (arm["n"] or 0, arm["bytes"]["total"], arm["arm"])
         best = chosen.get(key)

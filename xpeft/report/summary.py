@@ -37,7 +37,7 @@ YARDSTICKS = ("single_adapter", "head_only")
 """Methods that the others are compared with on each task."""
 
 _IDENTITY = ("suite", "task", "arm", "method", "mask", "bank", "n", "k", "variant")
-_SHOWN = ("scope", "base", "head", "sides")
+_SHOWN = ("scope", "base", "head")
 """What of the settings tells arms apart too; None where a record does not say it."""
 
 VARIED = 0.9
@@ -253,6 +253,12 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
                 )
         if record["result"]["primary"] != first["result"]["primary"]:
             raise RecordError(f"{path}: result.primary: expected the metric of {paths[0]}")
+        found, expected = record["result"]["settings"], first["result"]["settings"]
+        if found != expected:  # tuned twice, with different choices
+            raise RecordError(
+                f"{path}: result.settings: found {found}, expected {expected} as in {paths[0]}; "
+                "train the seeds of an arm with the settings of one tuning"
+            )
     results = [record["result"] for record in records]
     metric = results[0]["primary"]
     scores = [result["score"] for result in results]
@@ -370,7 +376,7 @@ def _changed(arm: Arm, same: list[Arm]) -> Arm | None:
     """The arm of the main grid that an ablation changes: that with most in common with it."""
     if not arm["variant"]:
         return None
-    fields = ("scope", "base", "head", "mask", "n", "bank", "k", "sides")
+    fields = ("scope", "base", "head", "mask", "n", "bank", "k")
     near = [other for other in main_grid(same) if other["method"] == arm["method"]]
     return max(near, key=lambda o: [o[field] == arm[field] for field in fields], default=None)
 

@@ -65,8 +65,6 @@ TIER_NOTES = {
 }
 
 
-SIDE_TITLES = {"tied": "tied", "down": "on down only", "up": "on up only"}
-
 METHOD_TITLES = {
     "head_only": "head only",
     "single_adapter": "adapter",
@@ -106,8 +104,6 @@ def arm_title(arm: Mapping[str, Any]) -> str:
     elif method == "x_peft":
         words = [f"{arm['mask']} masks"]
         words += [f"{key}={arm[value]}" for key, value in (("N", "n"), ("k", "k")) if arm[value]]
-        if arm.get("sides") and not arm["variant"]:
-            words.append(SIDE_TITLES[arm["sides"]])
         if arm["bank"] not in (None, "random"):
             words.append(f"{arm['bank']} bank")
         words += _base_head(arm)
@@ -126,8 +122,6 @@ def short_title(arm: Mapping[str, Any]) -> str:
     if arm["method"] != "x_peft":
         return arm_title(arm)
     words = [arm["mask"], f"N={arm['n']}"]
-    if arm.get("sides") and not arm["variant"]:
-        words.append(SIDE_TITLES[arm["sides"]])
     if arm["bank"] not in (None, "random"):
         words.append(arm["bank"])
     return " ".join([*words, *_base_head(arm)])
