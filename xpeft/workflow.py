@@ -12,7 +12,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -173,11 +173,11 @@ class Plan:
         seeds = tuple(self.more_seeds[job.arm])
         return self.sizes.train(dataclasses.replace(job, seeds=seeds, tuning=None))
 
-    def hours_of(self, name: str) -> float:
-        """Of one device, for a job on a task with all its seeds."""
+    def hours_of(self, name: str, seeds: Collection[int]) -> float:
+        """Of one device, for a job on a task: its first seeds, and the further ones if in `seeds`."""
         job = self.jobs[name]
         needs = [self.sizes.train(job)]
-        if job.arm in self.more_seeds:
+        if not set(seeds).isdisjoint(self.more_seeds.get(job.arm, ())):
             needs.append(self._train_more(job))
         return sum(need.seconds for need in needs) / 3600
 

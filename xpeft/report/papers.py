@@ -140,7 +140,7 @@ def _experiments(
                 "score": score(spread["mean"]),
                 "interval": interval(spread["low"], spread["high"]),
                 "seeds": ", ".join(map(str, arm["seeds"])),
-                "planned": _planned(plan, job),
+                "planned": _planned(plan, job, arm["seeds"]),
                 "used": f"{used[job]:.2f}",
                 "processor": distinct(
                     summary["records"][path]["run"]["processor"] for path in arm["records"]
@@ -150,12 +150,12 @@ def _experiments(
     return rows
 
 
-def _planned(plan: Plan | None, job: str) -> str:
-    """Hours of one device that were planned for a job; a dash where the config lacks it."""
+def _planned(plan: Plan | None, job: str, seeds: list[int]) -> str:
+    """Hours of one device that were planned for these seeds; a dash where the config lacks them."""
     if plan is None:
         return "\N{EN DASH}"
     if job in plan.jobs:
-        return f"{plan.hours_of(job):.2f}"
+        return f"{plan.hours_of(job, seeds):.2f}"
     if job in plan.grid.jobs:
         cohort = plan.grid.jobs[job]
         seconds = sum(plan.sizes.part(cohort).seconds for _ in plan.grid.parts_of(cohort))
