@@ -174,7 +174,7 @@ class Plan:
         return self.sizes.train(dataclasses.replace(job, seeds=seeds, tuning=None))
 
     def hours_of(self, name: str, seeds: Collection[int]) -> float:
-        """Of one device, for a job on a task: its first seeds, and the further ones if in `seeds`."""
+        """Of one device, for a job on a task: its first seeds, and further ones if in `seeds`."""
         job = self.jobs[name]
         needs = [self.sizes.train(job)]
         if not set(seeds).isdisjoint(self.more_seeds.get(job.arm, ())):
