@@ -134,26 +134,23 @@ def test_bytes_come_back(codec: Any, sides: str, head: Any) -> None:
     assert same(form.decode(empty.ids, form.encode(empty)), empty)
 
 
-def test_the_layout_of_the_bytes() -> None:
-    form = make_format()
+@pytest.mark.parametrize(
+    ("head", "floats"),
+    [
+        ("private", ("norm_weight", "norm_bias", "gain", "head_weight", "head_bias")),
+        ("binary", ("norm_weight", "norm_bias", "gain", "head_scale", "head_bias")),
+    ],
+)
+def test_the_layout_of_the_bytes(head: Any, floats: tuple[str, ...]) -> None:
+    form = make_format(head=head)
     profiles = make_profiles(form, 2)
     assert profiles.down is not None and profiles.up is not None
     data = form.encode(profiles)[1].tobytes()
     parts = [form.mask_format.encode(profiles.down[1], profiles.up[1])]
-    for name in ("norm_weight", "norm_bias", "gain", "head_weight", "head_bias"):
-        parts.append(getattr(profiles, name)[1].astype("<f4").tobytes())
-    assert data == b"".join(parts)
-
-
-def test_the_layout_of_a_binary_head() -> None:
-    form = make_format(head="binary")
-    profiles = make_profiles(form, 2)
-    assert profiles.down is not None and profiles.up is not None
-    assert profiles.head_signs is not None and profiles.head_signs.shape == (2, 2, WIDTH)
-    data = form.encode(profiles)[1].tobytes()
-    parts = [form.mask_format.encode(profiles.down[1], profiles.up[1])]
-    parts.append(np.packbits(profiles.head_signs[1], axis=1, bitorder="little").tobytes())
-    for name in ("norm_weight", "norm_bias", "gain", "head_scale", "head_bias"):
+    if head == "binary":
+        assert profiles.head_signs is not None and profiles.head_signs.shape == (2, 2, WIDTH)
+        parts.append(np.packbits(profiles.head_signs[1], axis=1, bitorder="little").tobytes())
+    for name in floats:
         parts.append(getattr(profiles, name)[1].astype("<f4").tobytes())
     assert data == b"".join(parts)
 

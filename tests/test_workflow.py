@@ -358,15 +358,21 @@ def test_a_partial_report_trains_nothing_and_says_what_is_missing(
     assert planned(folder, "--configfile", "c.yaml")["train"] == 1  # the way back
 
 
-def test_only_jobs_without_all_of_their_records_are_trained(finished: Path, tmp_path: Path) -> None:
-    argv = ("--configfile", "c.yaml", "--", "missing")
-    nothing = {"missing": 1}  # the target itself
-    assert planned(finished, *argv) == nothing
-    clone = tmp_path / "clone"  # of a repository: the records without what they were made from
+def clone_of(finished: Path, place: Path) -> Path:
+    """A folder as a clone of a repository has it: records without what they were made from."""
+    clone = place / "clone"
     for part in ("c.yaml", "encoder", "evidence", "results/test/records", "results/test/tuning"):
         copy = shutil.copytree if (finished / part).is_dir() else shutil.copy
         (clone / part).parent.mkdir(parents=True, exist_ok=True)
         copy(finished / part, clone / part)
+    return clone
+
+
+def test_only_jobs_without_all_of_their_records_are_trained(finished: Path, tmp_path: Path) -> None:
+    argv = ("--configfile", "c.yaml", "--", "missing")
+    nothing = {"missing": 1}  # the target itself
+    assert planned(finished, *argv) == nothing
+    clone = clone_of(finished, tmp_path)
     assert planned(clone, *argv) == nothing
     job = "embedded/sentiment/x_peft-hard-n4-k2"
     (clone / f"results/test/records/{job}/seed1.json").unlink()
@@ -377,11 +383,7 @@ def test_only_jobs_without_all_of_their_records_are_trained(finished: Path, tmp_
 
 
 def test_further_seeds_train_nothing_again(finished: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "clone"  # of a repository, as above
-    for part in ("c.yaml", "encoder", "evidence", "results/test/records", "results/test/tuning"):
-        copy = shutil.copytree if (finished / part).is_dir() else shutil.copy
-        (folder / part).parent.mkdir(parents=True, exist_ok=True)
-        copy(finished / part, folder / part)
+    folder = clone_of(finished, tmp_path)
     arm = "x_peft-hard-n4-k2"
     with (folder / "c.yaml").open("a") as file:
         file.write(f"more_seeds: {{seeds: [5, 7], arms: [{arm}]}}\n")

@@ -101,9 +101,12 @@ def train_job(
     run = _Run(wanted, Path(data_dir), Path(work_dir), bank_dir, device, threads or job.threads)
     with sigterm_flag() as stop:
         run.stop = stop
-        settings = None if seeds is None else run.tuned(Path(tuning_file))
+        tuning = Path(tuning_file)
+        settings = None
+        if seeds is not None:
+            settings, tuning = run.tuned(tuning), run.work / "tuned.json"
         if settings is None:
-            settings = run.tune(Path(tuning_file) if seeds is None else run.work / "tuned.json")
+            settings = run.tune(tuning)
         run.train(settings, Path(records_dir))
     shutil.rmtree(work_dir, ignore_errors=True)
 

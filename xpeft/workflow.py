@@ -116,6 +116,15 @@ class Plan:
         seeds = next(iter(self.more_seeds.values()), [0])  # all arms have the same
         return seeds, "|".join(map(re.escape, self.more_seeds)) or NOTHING
 
+    @cached_property
+    def further(self) -> dict[str, Job]:
+        """The jobs that have such seeds, with these in place of their own, by name."""
+        return {
+            name: dataclasses.replace(job, seeds=tuple(self.more_seeds[job.arm]))
+            for name, job in self.jobs.items()
+            if job.arm in self.more_seeds
+        }
+
     @property
     def gpus(self) -> int:
         """GPUs of a training job: one where the device is `cuda`; `auto` asks for none."""
@@ -138,8 +147,7 @@ class Plan:
             yield from (("pool", sizes.pool(job)) for job in self.pools.values())
             yield from (("trained_bank", sizes.trained_bank(*bank)) for bank in sorted(banks))
         yield from (("train", sizes.train(job)) for job in self.jobs.values())
-        further = [job for job in self.jobs.values() if job.arm in self.more_seeds]
-        yield from (("train_more", self._train_more(job)) for job in further)
+        yield from (("train_more", self._train_more(job)) for job in self.further.values())
         for donors in self.grid.donors.values():
             yield from (("donors", sizes.donors(donors)) for _ in range(self.grid.folds))
         for job in self.grid.jobs.values():
@@ -157,10 +165,9 @@ class Plan:
         if rule == "trained_bank":
             return self.sizes.trained_bank(f"{wildcards.suite}/{wildcards.task}", int(wildcards.n))
         if rule in ("train", "train_more"):
-            job = self.jobs[f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"]
-            if rule == "train_more":  # with time for the trials, should it come before `train`
-                job = dataclasses.replace(job, seeds=tuple(self.more_seeds[job.arm]))
-            return self.sizes.train(job)
+            # of `train_more` with time for the trials, should it come before `train`
+            jobs = self.jobs if rule == "train" else self.further
+            return self.sizes.train(jobs[f"{wildcards.suite}/{wildcards.task}/{wildcards.arm}"])
         if rule == "pool":
             return self.sizes.pool(self.pools[f"{wildcards.suite}/{wildcards.task}"])
         if rule == "donors":
@@ -169,16 +176,15 @@ class Plan:
         return self.sizes.tune(arm) if rule == "cohort_tune" else self.sizes.part(arm)
 
     def _train_more(self, job: Job) -> Need:
-        """What the further seeds of a job take where the tuning is there, as it mostly is."""
-        seeds = tuple(self.more_seeds[job.arm])
-        return self.sizes.train(dataclasses.replace(job, seeds=seeds, tuning=None))
+        """What one of `further` takes where the tuning is there, as it mostly is."""
+        return self.sizes.train(dataclasses.replace(job, tuning=None))
 
     def hours_of(self, name: str, seeds: Collection[int]) -> float:
         """Of one device, for a job on a task: its first seeds, and further ones if in `seeds`."""
-        job = self.jobs[name]
-        needs = [self.sizes.train(job)]
-        if not set(seeds).isdisjoint(self.more_seeds.get(job.arm, ())):
-            needs.append(self._train_more(job))
+        needs = [self.sizes.train(self.jobs[name])]
+        further = self.further.get(name)
+        if further is not None and not set(seeds).isdisjoint(further.seeds):
+            needs.append(self._train_more(further))
         return sum(need.seconds for need in needs) / 3600
 
     def memory(self, rule: str) -> Callable[..., int]:

@@ -376,7 +376,7 @@ def _changed(arm: Arm, same: list[Arm]) -> Arm | None:
     """The arm of the main grid that an ablation changes: that with most in common with it."""
     if not arm["variant"]:
         return None
-    fields = ("scope", "base", "head", "mask", "n", "bank", "k")
+    fields = (*_SHOWN, "mask", "n", "bank", "k")
     near = [other for other in main_grid(same) if other["method"] == arm["method"]]
     return max(near, key=lambda o: [o[field] == arm[field] for field in fields], default=None)
 
