@@ -1,4 +1,8 @@
-"""Under XPEFT_REQUIRE_ALL a skipped test fails: CI must not be green for lack of parts."""
+"""What holds for all tests.
+
+Under XPEFT_REQUIRE_ALL a skipped test fails: CI must not be green for lack of parts. XPEFT_DATA is
+forgotten: no test may depend on what the user has.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Generator
 
 import pytest
 
+os.environ.pop("XPEFT_DATA", None)
 REQUIRE_ALL = os.environ.get("XPEFT_REQUIRE_ALL", "") not in ("", "0")
 
 
