@@ -43,7 +43,8 @@ onstart:
 
 # Slurm ends a job by SIGTERM to all its processes. Were the shell to die of it, all else would be
 # killed at once; so shell and `tee` wait for `xpeft`, which has a handler and writes a checkpoint.
-shell.prefix("trap '' TERM; ")
+# The prefix takes the place of Snakemake's own, which is strict; what `tee` ends with is no verdict.
+shell.prefix("set -euo pipefail; trap '' TERM; ")
 
 
 wildcard_constraints:

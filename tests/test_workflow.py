@@ -246,6 +246,19 @@ def test_a_config_error_is_one_line(tmp_path: Path, argv: tuple[str, str], messa
     assert f"config/quick.yaml: {message}" in lines[0]
 
 
+def test_what_xpeft_ends_with_is_what_its_rule_ends_with(tmp_path: Path) -> None:
+    done = snakemake(
+        tmp_path,
+        *("--cores", "1", "--configfile", ROOT / "config/small.yaml"),
+        *("--", "results/small/data/glue/sst2/meta.json"),
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "xpeft: error: data: no such folder" in output
+    assert "Error in rule data" in output
+    assert "completed successfully" not in output  # as it would be by the status of `tee`
+
+
 # ---------------------------------------------------------------------------- the plan
 
 
