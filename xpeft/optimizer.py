@@ -75,7 +75,10 @@ class ProfileAdamW:
 
     @torch.no_grad()
     def step(self, profiles: Sequence[int], leaves: Mapping[str, Tensor]) -> None:
-        """One step of A profiles, from the gradients of what `leaves(profiles)` gave."""
+        """One step of A profiles, from the gradients of what `leaves(profiles)` gave.
+
+        Leaves and gradients are used up: they are worked on in place.
+        """
         grads = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
         if not grads:
             return
@@ -93,18 +96,19 @@ class ProfileAdamW:
             base = "lr" if name.split(".")[0] not in SLOW else "head_lr"
             rates = [getattr(s, base) * s.factor(t) for s, t in zip(chosen, taken, strict=True)]
             decay = [1 - r * s.weight_decay for r, s in zip(rates, chosen, strict=True)]
-            # sums and products apart, never fused: a fused kernel may round the tail of a row
-            # otherwise, and then a profile's bits would depend on its place in the stack
-            grad = grad * scale.to(grad.dtype).view((-1,) + (1,) * (grad.ndim - 1))
-            first = self.first[name].index_select(0, index) * BETAS[0]
-            first += grad * (1 - BETAS[0])
-            second = self.second[name].index_select(0, index) * BETAS[1]
-            second += (grad * grad) * (1 - BETAS[1])
-            mean = first / per_profile([1 - BETAS[0] ** (t + 1) for t in taken])
-            square = second / per_profile([1 - BETAS[1] ** (t + 1) for t in taken])
-            update = mean / (square.sqrt() + EPSILON)
-            new = leaves[name].detach() * per_profile(decay)
-            new -= update * per_profile(rates)
+            # Sums and products apart, never fused: a fused kernel may round the tail of a row
+            # otherwise, and then a profile's bits would depend on its place in the stack. And in
+            # place, as `full` has the whole encoder here: fresh memory costs more than the sums.
+            grad.mul_(scale.to(grad.dtype).view((-1,) + (1,) * (grad.ndim - 1)))
+            first = self.first[name].index_select(0, index).mul_(BETAS[0])
+            first.add_(grad * (1 - BETAS[0]))
+            second = self.second[name].index_select(0, index).mul_(BETAS[1])
+            second.add_(grad.mul_(grad).mul_(1 - BETAS[1]))
+            root = second / per_profile([1 - BETAS[1] ** (t + 1) for t in taken])
+            root.sqrt_().add_(EPSILON)
+            update = first / per_profile([1 - BETAS[0] ** (t + 1) for t in taken])
+            update.div_(root).mul_(per_profile(rates))
+            new = leaves[name].detach().mul_(per_profile(decay)).sub_(update)
             value.index_copy_(0, index, new)
             self.first[name].index_copy_(0, index, first)
             self.second[name].index_copy_(0, index, second)
