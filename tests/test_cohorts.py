@@ -24,7 +24,7 @@ from xpeft.data.embedded import ASPECTS, BAD, GOOD
 from xpeft.data.sheet import SheetRow
 from xpeft.errors import BankError, ConfigError, RecordError
 from xpeft.fitting import Interrupted, fit
-from xpeft.io import read_json
+from xpeft.io import read_json, write_json
 from xpeft.job import (
     BankSpec,
     CohortJob,
@@ -386,6 +386,13 @@ def test_a_tuning_file_belongs_to_a_job_with_trials(encoder: Path, tmp_path: Pat
         train_part(fixed, "", None, "t.json", "0/0/1", *files)
     with pytest.raises(ConfigError, match="found no tuning file, expected the file of xpeft coho"):
         train_part(tuned, "", None, None, "0/0/1", *files)
+    tune_cohort(tuned, "", None, tmp_path / "tuning.json", tmp_path / "work")
+    other = dataclasses.replace(tuned, max_train_rows=5)
+    with pytest.raises(ConfigError, match="found the tuning of other settings or data, expected"):
+        train_part(other, "", None, tmp_path / "tuning.json", "0/0/1", *files)
+    write_json(tmp_path / "tuning.json", {"trials": []})
+    with pytest.raises(ConfigError, match="found no tuning of a job, expected a file of xpeft coh"):
+        train_part(tuned, "", None, tmp_path / "tuning.json", "0/0/1", *files)
     assert not files[0].exists()
 
 
@@ -409,6 +416,17 @@ def test_missing_and_damaged_donors(encoder: Path, donors: Path, tmp_path: Path)
     (copy / "base.json").write_text((donors / "fold0/base.json").read_text())
     with pytest.raises(BankError, match="changed or damaged"):
         attempt(copy)
+    with pytest.raises(BankError, match=r"donors of tiny, fold 1, expected those of tiny, fold 0"):
+        attempt(donors / "fold1")  # which were trained on the targets of fold 0
+    value = read_json(donors / "fold0/base.json")
+    value["run"]["data_sha256"] = {"rows.parquet": "2" * 64}
+    write_json(copy / "base.json", value)
+    with pytest.raises(BankError, match="found donors of other data of tiny"):
+        attempt(copy)
+    write_json(copy / "base.json", {"cohort": "tiny"})
+    with pytest.raises(BankError, match="something else, expected a base"):
+        attempt(copy)
+    assert not (tmp_path / "part.json").exists()
     with pytest.raises(BankError, match=r"found 5 donors, expected at least 6"):
         train_donors(donor_job(encoder, n=6), "", 0, tmp_path / "d", tmp_path / "work")
 

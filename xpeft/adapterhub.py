@@ -192,7 +192,7 @@ def export_adapter(
         "version": FORMAT_VERSION,
     }
     del config["config"]["new_attention_norm"]  # type: ignore[attr-defined]  # of old versions
-    with atomic_directory(folder) as temporary:
+    with atomic_directory(folder, CONFIG_FILE) as temporary:
         (temporary / SAFE_FILE).write_bytes(save(tensors))
         write_json(temporary / CONFIG_FILE, config)
 

@@ -257,7 +257,7 @@ def random_bank(
 
 def save_bank(bank: Bank, folder: str | os.PathLike[str]) -> None:
     """Write a bank's folder; a random bank is written as its manifest alone."""
-    with atomic_directory(folder) as temporary:
+    with atomic_directory(folder, "manifest.json") as temporary:
         manifest = {
             "schema": MANIFEST_SCHEMA,
             "kind": bank.kind,

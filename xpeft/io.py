@@ -25,8 +25,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`.
 
     On any exception the temporary file is removed and `path` is left as it was.
+
+    Raises:
+        XpeftError: `path` is a folder.
+        OSError: as of the system, as of a full disk; it names a file.
     """
     final = Path(path)
+    if final.is_dir():
+        raise XpeftError(f"{path}: found a folder, expected the name of a file to write")
     final.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
     os.close(handle)
@@ -38,16 +44,27 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600; shared results need the umask
         os.replace(temporary, final)
         _fsync_directory(final.parent)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        _name(error, final)
         raise
 
 
 @contextmanager
-def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary directory that becomes `path` on success, replacing what was there."""
+def atomic_directory(path: str | os.PathLike[str], marker: str) -> Iterator[Path]:
+    """Yield a temporary directory that becomes `path` on success, replacing an older one.
+
+    Args:
+        path: a new or empty folder, or one that `xpeft` wrote: any other is somebody's.
+        marker: the file that all folders of this kind have.
+
+    Raises:
+        XpeftError: `path` is a file, or a folder of something else; it is left as it was.
+        OSError: as of the system, as of a full disk; it names a file.
+    """
     final = Path(path)
+    _refuse_foreign(final, marker)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
     try:
@@ -59,9 +76,27 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, final)
         _fsync_directory(final.parent)
         shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _name(error, final)
         raise
+
+
+def _refuse_foreign(folder: Path, marker: str) -> None:
+    if not folder.exists():
+        return
+    expected = f"expected a new or empty folder, or an earlier one with {marker}"
+    if not folder.is_dir():
+        raise XpeftError(f"{folder}: found a file, {expected}")
+    found = sorted(entry.name for entry in folder.iterdir())
+    if found and marker not in found:
+        raise XpeftError(f"{folder}: found a folder with {found[0]}, {expected}")
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """Give an error of writing, which knows a descriptor alone, the name of its file."""
+    if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+        error.filename = str(path)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -108,6 +108,37 @@ def train_donors(
     shutil.rmtree(work_dir, ignore_errors=True)
 
 
+def check_donors(folder: str | os.PathLike[str], inputs: Inputs, fold: int) -> None:
+    """See that a folder of donors is of this cohort and fold.
+
+    The donors of one fold are the targets of the other: those of the wrong fold would let a
+    profile meet what was trained on itself.
+
+    Raises:
+        BankError: it is of another cohort, fold, or version of the data, or is no such folder.
+    """
+    path = Path(folder, "base.json")
+    try:
+        value = read_json(path)
+        found = value["cohort"], value["fold"]
+        data = value["run"]["data_sha256"]
+    except (KeyError, TypeError):
+        raise BankError(f"{path}: found something else, expected a base.json of donors") from None
+    except XpeftError as error:
+        raise BankError(f"{error}; run xpeft cohort donors first") from None
+    meta = inputs.cohort.meta
+    if found != (meta.task, fold):
+        raise BankError(
+            f"{path}: found donors of {found[0]}, fold {found[1]}, expected those of {meta.task}, "
+            f"fold {fold}"
+        )
+    if data != dict(meta.files):
+        raise BankError(
+            f"{path}: found donors of other data of {meta.task} (by the hashes), expected those "
+            "that profiles are trained on; run xpeft cohort donors again"
+        )
+
+
 def load_base(folder: str | os.PathLike[str]) -> Base:
     """Read the base of a folder of donors.
 
@@ -226,7 +257,7 @@ class _Run:
         }
         plain = {name: value[0].detach().cpu().contiguous() for name, value in tensors.items()}
         inputs = self.inputs
-        with atomic_directory(out) as folder:
+        with atomic_directory(out, "base.json") as folder:
             write_bytes(folder / "base.safetensors", save(plain))
             if bank is not None:
                 save_bank(bank, folder / "bank")
@@ -275,4 +306,4 @@ class _Run:
             )
 
 
-__all__ = ["Base", "load_base", "train_donors"]
+__all__ = ["Base", "check_donors", "load_base", "train_donors"]

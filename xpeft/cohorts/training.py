@@ -23,7 +23,7 @@ from torch import Tensor
 
 from xpeft.bank import Bank
 from xpeft.codec import MaskFormat
-from xpeft.cohorts.donors import Base, load_base
+from xpeft.cohorts.donors import Base, check_donors, load_base
 from xpeft.cohorts.grid import needs_donors
 from xpeft.cohorts.inputs import Inputs, capped, load_inputs, profile_seed
 from xpeft.data.cohort import Cohort
@@ -93,7 +93,7 @@ def tune_cohort(
     inputs = load_inputs(job.encoder, data_dir, job.cohort, device, threads or job.threads)
     fold = int(inputs.cohort.folds[0])
     with sigterm_flag() as stop:
-        chosen = _tune(_Arm.make(job, inputs, donors_dir), fold, Path(work_dir), stop)
+        chosen = _tune(_Arm.make(job, inputs, donors_dir, fold), fold, Path(work_dir), stop)
     run = inputs.provenance.to_dict(
         inputs.encoder,
         config_sha256=job.config_hash(),
@@ -146,11 +146,11 @@ def train_part(
         raise ConfigError(
             f"part: found {part} for a job of scope {job.scope}; a model for all has the part all"
         )
-    chosen = _chosen(job, tuning_file)
     inputs = load_inputs(job.encoder, data_dir, job.cohort, device, threads or job.threads)
-    targets = _targets(inputs.cohort, part)
+    chosen = _chosen(job, inputs, tuning_file)
+    fold, targets = _targets(inputs.cohort, part)
     with sigterm_flag() as stop:
-        arm = _Arm.make(job, inputs, donors_dir)
+        arm = _Arm.make(job, inputs, donors_dir, fold)
         value = _train(arm, targets, chosen, part.replace("/", "-"), Path(work_dir), stop)
     write_json(out, {"schema": SCHEMA, "part": part, **value})
     shutil.rmtree(work_dir, ignore_errors=True)
@@ -169,9 +169,16 @@ class _Arm:
 
     @classmethod
     def make(
-        cls, job: CohortJob, inputs: Inputs, donors_dir: str | os.PathLike[str] | None
+        cls,
+        job: CohortJob,
+        inputs: Inputs,
+        donors_dir: str | os.PathLike[str] | None,
+        fold: int | None,
     ) -> _Arm:
         _check(job, donors_dir)
+        if needs_donors(job):
+            assert donors_dir is not None and fold is not None
+            check_donors(donors_dir, inputs, fold)
         encoder = inputs.encoder
         base = None
         if job.base != "none" and donors_dir is not None:
@@ -280,7 +287,9 @@ class _Arm:
         )
 
 
-def _chosen(job: CohortJob, tuning_file: str | os.PathLike[str] | None) -> dict[str, float]:
+def _chosen(
+    job: CohortJob, inputs: Inputs, tuning_file: str | os.PathLike[str] | None
+) -> dict[str, float]:
     """The settings that tuning chose; none for a job without trials."""
     if (tuning_file is not None) != job.tuned:
         raise ConfigError(
@@ -290,7 +299,19 @@ def _chosen(job: CohortJob, tuning_file: str | os.PathLike[str] | None) -> dict[
     if tuning_file is None:
         return {}
     tuned = read_json(tuning_file)
-    return dict(tuned["trials"][tuned["chosen"]]["settings"])
+    try:
+        run, settings = tuned["run"], dict(tuned["trials"][tuned["chosen"]]["settings"])
+        found = run["config_sha256"], run["data_sha256"]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise ConfigError(
+            f"{tuning_file}: found no tuning of a job, expected a file of xpeft cohort tune"
+        ) from None
+    if found != (job.config_hash(), dict(inputs.cohort.meta.files)):
+        raise ConfigError(
+            f"{tuning_file}: found the tuning of other settings or data, expected that of "
+            f"{job.arm} on {job.cohort}; tune again: xpeft cohort tune"
+        )
+    return settings
 
 
 def _tune(arm: _Arm, fold: int, work: Path, stop: threading.Event) -> dict[str, Any]:
@@ -454,10 +475,10 @@ def _check(job: CohortJob, donors_dir: str | os.PathLike[str] | None) -> None:
         raise ConfigError(f"{where}: needs what donors leave; name their folder with --donors")
 
 
-def _targets(cohort: Cohort, part: str) -> list[int]:
-    """The targets of a part; see `train_part`."""
+def _targets(cohort: Cohort, part: str) -> tuple[int | None, list[int]]:
+    """The fold, None for all, and the targets of a part; see `train_part`."""
     if part == "all":
-        return [int(target) for fold in cohort.folds for target in cohort.targets(fold)]
+        return None, [int(target) for fold in cohort.folds for target in cohort.targets(fold)]
     try:
         fold, number, parts = map(int, part.split("/"))
     except ValueError:
@@ -470,7 +491,7 @@ def _targets(cohort: Cohort, part: str) -> list[int]:
     targets = [int(target) for target in cohort.targets(fold)][number::parts]
     if not targets:
         raise ConfigError(f"part {part}: found no targets; use fewer parts a fold")
-    return targets
+    return fold, targets
 
 
 def _mask_codes(arm: _Arm, fitted: Fitted, count: int) -> dict[str, list[str]]:

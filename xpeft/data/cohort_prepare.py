@@ -101,7 +101,7 @@ def prepare_cohort(
     kept.sort(key=lambda row: (place[ids[row.name]], row.day, row.text))
     left_out["profile not in the sheet"] = len(rows) - len(kept)
     out = Path(out_dir)
-    with atomic_directory(out) as folder:
+    with atomic_directory(out, "meta.json") as folder:
         _write_rows(folder, kept, [place[ids[row.name]] for row in kept])
         write_sheet(folder / "sheet.tsv", lines)
         test = sum(bool(row.test) for row in kept)

@@ -70,7 +70,7 @@ def prepare(
     if max_train_rows is not None and max_train_rows < len(train):
         train = train.take(train.sample(max_train_rows, SUBSET_KEY))
     out = Path(out_dir)
-    with atomic_directory(out) as folder:
+    with atomic_directory(out, "meta.json") as folder:
         _write(folder / "train.parquet", train)
         _write(folder / "validation.parquet", validation)
         files = (folder / f"{name}.parquet" for name in SPLITS)
