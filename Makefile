@@ -31,6 +31,11 @@ define run
 	@echo "The report of the tier $(1): $(CURDIR)/report/index.html"
 endef
 
+define of-tier
+	@test -f config/$(TIER).yaml || { echo "TIER=$(TIER): found no config/$(TIER).yaml, expected one" \
+	    "of: $(patsubst config/%.yaml,%,$(wildcard config/*.yaml))" >&2; exit 2; }
+endef
+
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -43,10 +48,11 @@ report: setup ## Run the quick tier (embedded data, no network) and make report/
 small: setup ## Run the small tier (real GLUE text, hours on a CPU) and make report/index.html
 	$(call run,small)
 
+# It works beside a run that lasts, whose lock it leaves alone.
 .PHONY: partial
 partial: setup ## Report what there is of a tier (TIER=small), and list what is missing; trains nothing
-	@.venv/bin/python tools/unlock.py
-	@snakemake --cores $(CORES) --rerun-incomplete --configfile config/$(TIER).yaml \
+	$(of-tier)
+	@snakemake --nolock --cores $(CORES) --rerun-incomplete --configfile config/$(TIER).yaml \
 	    --config partial=true --forcerun summary
 	@echo
 	@echo "The report of what there is of the tier $(TIER): $(CURDIR)/report/index.html"
@@ -59,6 +65,7 @@ verify: setup ## Check the committed records, and all that follows from them, ag
 # would train all of them again.
 .PHONY: missing
 missing: setup ## Train the jobs of a tier (TIER=small) whose records are not all there, and no others
+	$(of-tier)
 	@.venv/bin/python tools/unlock.py
 	@snakemake --cores $(CORES) --rerun-incomplete $(ARGS) --configfile config/$(TIER).yaml -- missing
 
@@ -85,9 +92,10 @@ papers: setup ## Write CLAIMS.md, ARTIFACT.md and LICENSES.md from the committed
 # A profile may name a config too: the tier on the command line goes before it.
 .PHONY: resume
 resume: setup ## Go on after a kill: make resume, make resume TIER=paper PROFILE=slurm; STOP=1 kills a run that hangs
+	$(of-tier)
 	@$(if $(STOP),.venv/bin/python tools/unlock.py --stop)
-	@.venv/bin/python tools/orphans.py $(if $(CANCEL),--cancel)
-	@.venv/bin/python tools/unlock.py
+	@$(if $(PROFILE),.venv/bin/python tools/orphans.py $(if $(CANCEL),--cancel))
+	@.venv/bin/python tools/unlock.py --wait
 	@snakemake --cores $(CORES) --rerun-incomplete $(if $(PROFILE),--profile $(PROFILE)) \
 	    $(ARGS) --configfile config/$(TIER).yaml
 	@echo "The tier $(TIER) is done"

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from factory import make_tier
 from localencoder import save_encoder
 
 from xpeft.cli import main, parser
 from xpeft.cli import report as report_verbs
 from xpeft.cli.documentation import cli_documentation
-from xpeft.io import read_json
+from xpeft.io import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 NOT_FOR_TRAINING = (
@@ -161,6 +162,40 @@ def test_help_is_instant() -> None:
         ),
         (["ledger", "--encoder", "nope"], "encoder 'nope': no such config file and no known name"),
         (["claims", "--summary", "none.json", "--out", "x"], "none.json: no such file"),
+        (["cells", "--job", "3", "--out", "x"], "job: found 3, expected an object"),
+        (
+            ["bank", "random", "--encoder", "all-MiniLM-L6-v2", "--up-std", "inf", "--out", "x"],
+            "random bank: found down_std=0.02, up_std=inf, seed=0, expected deviations above 0",
+        ),
+        (
+            ["bank", "random", "--encoder", "all-MiniLM-L6-v2", "--seed", "-1", "--out", "x"],
+            "random bank: found down_std=0.02, up_std=0.02, seed=-1, expected deviations above 0",
+        ),
+        (
+            ["summary", "--records", "none", "--out", "x"],
+            "--records: found no folder none, expected that of the records",
+        ),
+        (
+            ["summary", "--records", ".", "--tuning", "none", "--out", "x"],
+            "--tuning: found no folder none, expected that of the tuning files",
+        ),
+        (
+            ["summary", "--records", ".", "--planned-hours", "nan", "--out", "x"],
+            "--planned-hours: found nan, expected a number of hours",
+        ),
+        (
+            ["examples", "--records", "none", "--data", ".", "--out", "x"],
+            "--records: found no folder none, expected that of the records",
+        ),
+        (
+            ["examples", "--records", ".", "--data", "none", "--out", "x"],
+            "--data: found no folder none, expected that of prepared data",
+        ),
+        (
+            ["report", "--tier", "none", "--out", "x"],
+            "--tier: found no folder none, expected that of a tier's results",
+        ),
+        (["profiles", "list", "."], ".: found a folder, expected the file of a store"),
         (["config", "validate", "none.yaml"], "none.yaml: no such config file"),
     ],
 )
@@ -178,6 +213,62 @@ def test_an_error_is_one_line_and_exit_2(
     assert err.startswith(f"xpeft: error: {message}")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+def test_a_file_of_another_verb_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_tier(tmp_path / "tier")
+    summary, other = tmp_path / "summary.json", tmp_path / "other.json"
+    assert run("summary", "--records", tmp_path / "tier/records", "--out", summary) == 0
+    write_json(other, {"schema": 1, "tier": "else"})
+    write_json(tmp_path / "claims.json", {"tier": "else", "verdicts": []})
+    to = ("--out", tmp_path / "made")
+    records = ("summary", "--records", tmp_path / "tier/records", *to)
+    claims = ("--claims", other)
+    cases = [
+        (("claims", "--summary", summary, "--ledger", other, *to), "a file of xpeft ledger"),
+        (("figures", "--summary", summary, "--ledger", other, *claims, *to), "of xpeft ledger"),
+        (("tables", "--summary", summary, "--ledger", other, *claims, *to), "of xpeft ledger"),
+        ((*records, "--examples", other), "a file of xpeft examples"),
+        ((*records, "--cells", other), "expected the seeds of each job"),
+        (
+            ("papers", "--summary", summary, "--claims", tmp_path / "claims.json", *to,
+             "--config", ROOT / "config/quick.yaml"),
+            "found claims of the tier else with a summary of ",
+        ),
+    ]  # fmt: skip
+    for argv, message in cases:
+        capsys.readouterr()
+        assert run(*argv) == 2, argv
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1, err
+        assert not (tmp_path / "made").exists()
+
+
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def large(args: argparse.Namespace) -> None:
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    monkeypatch.setattr(report_verbs, "_ledger", large)
+    assert run("ledger", "--encoder", "bert-base-uncased") == 2
+    assert capsys.readouterr().err == "xpeft: error: out of memory: Unable to allocate 3 TiB\n"
+
+
+def test_validate_checks_cohorts_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "config/quick.yaml").read_text()
+    assert run("config", "validate", ROOT / "config/quick.yaml") == 0
+    assert "ok, 8 jobs, 18 cells" in capsys.readouterr().out
+    for old, new, message in (
+        ("profiles/embedded_authors", "profiles/nosuch", "nosuch"),
+        ("authors: 24", "authors: 25", "cohorts.authors: found 25, expected an even number"),
+    ):
+        assert old in text
+        (tmp_path / "c.yaml").write_text(text.replace(old, new))
+        assert run("config", "validate", tmp_path / "c.yaml") == 2
+        assert message in capsys.readouterr().err
 
 
 def test_no_permission_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,11 @@ def test_the_reason_is_what_the_newest_log_says(tmp_path: Path) -> None:
         write_text(logs / name, text)
         os.utime(logs / name, (1e9 - age, 1e9 - age))
     jobs = ["glue/rte/failed", "glue/rte/killed", "glue/rte/silent", "glue/rte/waiting"]
+    assert list_missing(["glue/rte/waiting/seed0.json"], logs, {})[0]["reason"] == NOT_STARTED
     found = list_missing(
         [f"{job}/seed{seed}.json" for job in [*jobs, "profiles/people/arm"] for seed in (2, 0)],
         logs,
+        damaged={"glue/rte/waiting/seed2.json": "seed2.json: half a record"},
     )
     assert [entry["job"] for entry in found] == [*jobs, "profiles/people/arm"]
     assert all(entry["seeds"] == [0, 2] for entry in found)
@@ -36,7 +39,7 @@ def test_the_reason_is_what_the_newest_log_says(tmp_path: Path) -> None:
         "no data",
         "no error in its log; it ends with: step 2",
         "its log is empty",
-        NOT_STARTED,
+        "seed2.json: half a record",
         "out of memory",
     ]
 
@@ -52,3 +55,21 @@ def test_only_a_partial_summary_may_lack_records(tmp_path: Path) -> None:
     )
     assert sorted(summary["records"]) == [f"glue/sst2/head_only/seed{seed}.json" for seed in (0, 1)]
     assert [entry["job"] for entry in summary["missing"]] == ["glue/rte/new", "glue/sst2/new"]
+
+
+def test_a_damaged_record_is_missing_and_told(tmp_path: Path) -> None:
+    make_tier(tmp_path)
+    write_json(tmp_path / "cells.json", {"glue/sst2/head_only": [0, 1]})
+    (tmp_path / "records/glue/sst2/head_only/seed0.json").write_text('{"half')
+    told = (
+        r"head_only/seed0\.json: expected JSON, found .*; delete it, and its cell is trained again"
+    )
+    with pytest.raises(RecordError, match=told):
+        make_summary(tmp_path / "records", cells=tmp_path / "cells.json")
+    summary = make_summary(
+        tmp_path / "records", cells=tmp_path / "cells.json", logs_dir=tmp_path / "logs"
+    )
+    assert list(summary["records"]) == ["glue/sst2/head_only/seed1.json"]
+    (entry,) = summary["missing"]
+    assert (entry["job"], entry["seeds"]) == ("glue/sst2/head_only", [0])
+    assert re.search(told, entry["reason"])

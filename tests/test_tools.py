@@ -5,6 +5,7 @@ from __future__ import annotations
 import ensurepip
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,6 +176,20 @@ def test_the_lock_of_a_run_on_another_machine_stays(locked: Path) -> None:
 def test_a_job_that_outlived_its_run_is_named(locked: Path) -> None:
     with working(locked, "xpeft") as pid:
         assert f"process {pid} of that run still works" in unlock(locked)
+
+
+def test_a_job_that_outlived_its_run_is_waited_for(locked: Path) -> None:
+    words = [sys.executable, str(TOOLS / "unlock.py"), "--wait", str(locked)]
+    with (
+        working(locked, "xpeft") as pid,
+        subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as waiting,
+    ):
+        assert waiting.stderr is not None
+        assert "removed the lock" in waiting.stderr.readline()
+        assert f"process {pid} of that run still works; waiting" in waiting.stderr.readline()
+        assert waiting.poll() is None
+        os.kill(pid, signal.SIGKILL)
+        assert waiting.wait(timeout=60) == 0
 
 
 @pytest.fixture

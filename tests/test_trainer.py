@@ -275,6 +275,16 @@ def test_wrong_inputs(place: Path, tmp_path: Path) -> None:
         run(job(place, "soft", bank=None), place, tmp_path)
     with pytest.raises(ConfigError, match="found the setting 'speed'"):
         run(job(place, "soft", tuning=TuningSpec(({"speed": 1.0},))), place, tmp_path)
+    with pytest.raises(ConfigError, match=r"found a bank .*, expected none"):
+        train_job(
+            job(place, "soft"), place / "data", tmp_path / "records", tmp_path / "tuning.json",
+            tmp_path / "work", bank_dir=tmp_path / "bank",
+        )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"seeds: found \[-1\], expected different whole"):
+        train_job(
+            job(place, "soft"), place / "data", tmp_path / "records", tmp_path / "tuning.json",
+            tmp_path / "work", seeds=[-1],
+        )  # fmt: skip
     assert not (tmp_path / "records").exists()
 
 

@@ -273,6 +273,11 @@ def test_plan_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         f"--task glue/sst2 --source local --path '{tmp_path}/my data' --max-train-rows 10000"
     )
     assert plan.data_files(Wildcards) == []  # nothing there: left to `xpeft data` to report
+    monkeypatch.setenv("XPEFT_DATA", f"{tmp_path}/./my data/")  # the same folder: nothing is new
+    assert Plan.make(load_config(ROOT / "config/small.yaml")).data_arguments(Wildcards) == (
+        plan.data_arguments(Wildcards)
+    )
+
     for split in ("train", "validation"):
         path = tmp_path / "my data/glue/sst2" / f"{split}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,6 +289,37 @@ def test_plan_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert plan.ledger_arguments == (
         "--encoder bert-base-uncased --adapters 100 --k 50 --classes 15"
     )
+
+
+def test_a_slip_in_the_name_of_the_data_folder_costs_nothing(tmp_path: Path) -> None:
+    """Snakemake would delete what it has, and train anew what was made from it."""
+    prepared = tmp_path / "results/small/data/glue/sst2"
+    prepared.mkdir(parents=True)
+    for name in ("meta.json", "train.parquet", "validation.parquet"):
+        (prepared / name).touch()
+    done = snakemake(
+        tmp_path,
+        *("--cores", "1", "--configfile", ROOT / "config/small.yaml"),
+        *("--", "results/small/data/glue/sst2/meta.json"),
+        XPEFT_DATA="/slip",
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "data.path: found no folder /slip, expected the one that results/small/data/gl" in output
+    assert len(list(prepared.iterdir())) == 3
+
+
+def test_a_tier_that_there_is_none_of() -> None:
+    for target in ("partial", "missing", "resume"):
+        done = subprocess.run(
+            ["make", "--old-file=setup", target, "TIER=none"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0
+        line = "TIER=none: found no config/none.yaml, expected one of: "
+        assert line in done.stderr and "quick" in done.stderr
 
 
 def test_a_gpu_is_asked_for_where_the_config_says_so() -> None:

@@ -29,6 +29,8 @@ from pathlib import Path
 import psutil
 import unlock
 
+WITHOUT = "`make resume` without PROFILE goes on without Slurm"
+
 SECONDS = 5.0
 """Between two looks at the queue."""
 
@@ -70,7 +72,7 @@ def main(folder: Path, cancel: bool = False) -> int:
                 numbers = [job.number for job in jobs]
                 ask("scancel", *([] if cancel else ["--state=PENDING"]), *numbers)
         except QueueError as error:
-            jobs, news = [], f"waiting for Slurm, which does not answer: {error}"
+            jobs, news = [], f"waiting for Slurm, which does not answer: {error} ({WITHOUT})"
         else:
             if not jobs and not submitting(folder):
                 return 0

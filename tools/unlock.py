@@ -1,9 +1,10 @@
 """Remove the lock that a killed Snakemake left in a folder, never that of a live run.
 
-    .venv/bin/python tools/unlock.py [--stop] [FOLDER]
+    .venv/bin/python tools/unlock.py [--stop] [--wait] [FOLDER]
 
-With --stop a Snakemake that is alive in the folder is killed first, as one must be that waits for
-jobs it has lost; its Slurm jobs live on.
+With --wait the steps of the killed run that still work are waited for: the next run would do the
+same beside them. With --stop a Snakemake that is alive in the folder is killed first, as one must
+be that waits for jobs it has lost; its Slurm jobs live on.
 
 Snakemake's lock names no process, so a `kill -9` leaves a lock that looks like a live one. It is
 stale if it is ours, no Snakemake of this machine works in the folder, and no other machine has
@@ -27,7 +28,7 @@ from pathlib import Path
 import psutil
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, wait: bool = False) -> None:
     """Unlock `folder` if its lock is stale; say what was done, nothing where there is no lock."""
     locks = sorted((folder / ".snakemake" / "locks").glob("*.lock"))
     if not locks:
@@ -37,8 +38,17 @@ def main(folder: Path) -> None:
         return
     shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
     print(f"{folder}: removed the lock of a Snakemake run that was killed", file=sys.stderr)
-    for process in processes(folder, "xpeft"):
-        print(f"{folder}: process {process.pid} of that run still works", file=sys.stderr)
+    working = list(processes(folder, "xpeft"))
+    for process in working:
+        print(
+            f"{folder}: process {process.pid} of that run still works"
+            + (f"; waiting for it (`kill {process.pid}`: it keeps a checkpoint)" if wait else ""),
+            file=sys.stderr,
+            flush=True,
+        )
+    left = {process.pid for process in working} if wait else set()
+    while left & {process.pid for process in processes(folder, "xpeft")}:  # without zombies
+        time.sleep(0.5)
 
 
 def stop(folder: Path) -> None:
@@ -55,7 +65,8 @@ def stop(folder: Path) -> None:
 def why_live(folder: Path, locks: list[Path]) -> str | None:
     """Why the lock may be that of a live run; None where it is stale."""
     for process in drivers(folder):
-        return f"Snakemake runs here as process {process.pid}; wait for it, or end it (STOP=1)"
+        pid = process.pid
+        return f"Snakemake runs here as process {pid}; wait for it, or end it (make resume STOP=1)"
     made = min((path.stat().st_mtime for path in locks), default=math.inf)
     if any(path.stat().st_uid != os.getuid() for path in locks):
         return "it is another user's; ask them, or run `snakemake --unlock`"
@@ -108,7 +119,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path())
     parser.add_argument("--stop", action="store_true", help="kill a live Snakemake first")
+    parser.add_argument("--wait", action="store_true", help="for steps that outlived a killed run")
     args = parser.parse_args()
     if args.stop:
         stop(args.folder.resolve())
-    main(args.folder.resolve())
+    main(args.folder.resolve(), args.wait)

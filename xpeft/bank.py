@@ -9,6 +9,7 @@ a folder of two files: `bank.safetensors` and `manifest.json`.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -227,8 +228,13 @@ def random_bank(
         down_std, up_std: standard deviation of the entries (ours).
 
     Raises:
-        BankError: a size is not positive.
+        BankError: a size or deviation is not positive, or the seed is negative.
     """
+    if not (0 < down_std < math.inf and 0 < up_std < math.inf and seed >= 0):
+        raise BankError(
+            f"random bank: found down_std={down_std}, up_std={up_std}, seed={seed}, expected "
+            "deviations above 0 and a seed from 0"
+        )
     if min(layers, n, width, bottleneck) < 1:
         raise BankError(
             f"random bank: found L={layers}, N={n}, d={width}, b={bottleneck}, expected all >= 1"

@@ -31,7 +31,8 @@ from typing import Any
 
 from xpeft import stats
 from xpeft.errors import ConfigError
-from xpeft.io import read_json, write_json
+from xpeft.io import read_made, write_json
+from xpeft.ledger import read_ledger
 from xpeft.report.pairs import accuracy_rows
 from xpeft.report.summary import (
     Arm,
@@ -81,7 +82,7 @@ def write_claims(
         claims: the YAML file.
     """
     judged = judge(
-        load_claims(claims), read_summary(summary), [read_json(path) for path in ledgers]
+        load_claims(claims), read_summary(summary), [read_ledger(path) for path in ledgers]
     )
     write_json(out, judged)
     return judged
@@ -121,6 +122,15 @@ def load_claims(path: str | os.PathLike[str] = CLAIMS_FILE) -> Json:
             raise ConfigError(f"{where}.id: found {claim['id']!r} twice")
         seen.add(claim["id"])
     return value
+
+
+def read_claims(path: str | os.PathLike[str]) -> Json:
+    """Read what `write_claims` wrote.
+
+    Raises:
+        XpeftError: it is missing or something else.
+    """
+    return read_made(path, "claims", "tier", "verdicts")
 
 
 def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:

@@ -70,7 +70,9 @@ def resolve_config(value: Mapping[str, Any], where: str = "config") -> Config:
         raise ConfigError(f"{where}: {_message(first)}")
     filled: Config = _fill(schema(), plain)
     if filled["data"]["source"] == "local":
-        filled["data"]["path"] = os.environ.get(DATA_VARIABLE) or filled["data"]["path"]
+        path = os.environ.get(DATA_VARIABLE) or filled["data"]["path"]
+        # one spelling: it is a parameter of the workflow, which runs again what one has changed of
+        filled["data"]["path"] = path and os.path.normpath(path)
     return filled
 
 

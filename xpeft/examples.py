@@ -34,9 +34,9 @@ from xpeft import stats
 from xpeft.data.prepared import load_prepared
 from xpeft.errors import DataError
 from xpeft.hashing import derive_key
-from xpeft.io import read_json, sha256_file, write_json
+from xpeft.io import sha256_file, write_json
 from xpeft.job import CHEAP_HEADS
-from xpeft.records import Record, Result, cell_paths, read_records
+from xpeft.records import Record, Result, cell_paths, read_index, read_records
 from xpeft.report.summary import YARDSTICKS
 
 SCHEMA = 1
@@ -70,7 +70,7 @@ def write_examples(
     """
     records = read_records(records_dir)
     if cells is not None:
-        kept = set(cell_paths(read_json(cells)))
+        kept = set(cell_paths(read_index(cells)))
         records = {path: record for path, record in records.items() if path in kept}
     tasks, absent = [], []
     for task in tasks_of(records):

@@ -134,6 +134,23 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise XpeftError(f"{path}: expected JSON, found something else: {error}") from None
 
 
+def read_made(path: str | os.PathLike[str], verb: str, *keys: str) -> dict[str, Any]:
+    """Read the JSON object that a verb of the command line wrote.
+
+    Args:
+        path: the file.
+        verb: as in `xpeft claims`.
+        keys: what tells such a file from another.
+
+    Raises:
+        XpeftError: the file is missing, is not JSON, or lacks a key.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or not set(keys) <= set(value):
+        raise XpeftError(f"{path}: found something else, expected a file of xpeft {verb}")
+    return value
+
+
 def sha256_bytes(data: bytes) -> str:
     """The sha256 of `data`, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

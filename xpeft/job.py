@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_type_hints
 
-from xpeft.errors import ConfigError
+from xpeft.errors import ConfigError, show
 from xpeft.io import canonical_json, read_json
 
 PeerMethod = Literal["lora", "ia3", "vera", "vblora", "unilora", "prompt_tuning"]
@@ -149,8 +149,17 @@ class _Told:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read the file that `xpeft cells` wrote."""
-        return cls.from_dict(read_json(path))
+        """Read the file that `xpeft cells` wrote.
+
+        Raises:
+            ConfigError: as for `from_dict`; it names the file.
+            XpeftError: the file is missing or not JSON.
+        """
+        value = read_json(path)
+        try:
+            return cls.from_dict(value)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}; write it with xpeft cells") from None
 
     def to_dict(self) -> dict[str, Any]:
         """The plain JSON form: `from_dict(job.to_dict()) == job`."""
@@ -195,6 +204,9 @@ class Job(_Told):
     head: TaskHead = "private"  # see `xpeft.heads`; all but private are ours
 
     added: ClassVar[dict[str, Any]] = {"head": "private", "bank.random_share": 0.0}
+
+    def __post_init__(self) -> None:
+        _check_seeds(self.seeds)
 
 
 @dataclass(frozen=True)
@@ -265,10 +277,18 @@ class CohortJob(_Told):
 
     added: ClassVar[dict[str, Any]] = {"bank.random_share": 0.0}
 
+    def __post_init__(self) -> None:
+        _check_seeds(self.seeds)
+
     @property
     def tuned(self) -> bool:
         """Whether it has trials to choose among."""
         return self.tuning is not None and bool(self.tuning.trials)
+
+
+def _check_seeds(seeds: tuple[int, ...]) -> None:
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds: found {list(seeds)}, expected different whole numbers from 0")
 
 
 AnyJob = Job | PoolJob | DonorJob | CohortJob
@@ -280,6 +300,8 @@ def job_from_dict(value: dict[str, Any]) -> AnyJob:
     Raises:
         ConfigError: a key is unknown or missing, or a value has the wrong type.
     """
+    if not isinstance(value, dict):
+        raise ConfigError(f"job: found {show(value)}, expected an object")
     if "base_training" in value:
         return DonorJob.from_dict(value)
     if "adapters" in value:

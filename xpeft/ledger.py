@@ -22,7 +22,7 @@ import numpy as np
 
 from xpeft.codec import Codec, MaskFormat, bits_bytes, code_bytes, information_limit_bits
 from xpeft.errors import ConfigError
-from xpeft.io import write_bytes, write_json
+from xpeft.io import read_made, write_bytes, write_json
 from xpeft.job import OWN_WEIGHTS, PEER_METHODS, MaskKind, Method, Norm, Sides
 from xpeft.peersizes import PeerSize, peer_sizes
 from xpeft.shapes import EncoderShape, encoder_shape
@@ -115,6 +115,15 @@ def profile_bytes(
     elif method != "head_only":
         raise ConfigError(f"method: found {method!r}, expected one of the methods")
     return {**parts, "total": sum(parts.values())}
+
+
+def read_ledger(path: str | os.PathLike[str]) -> Json:
+    """Read what `xpeft ledger --out` wrote.
+
+    Raises:
+        XpeftError: it is missing or something else.
+    """
+    return read_made(path, "ledger", "encoder", "adapters", "masks", "combinations")
 
 
 def ledger(

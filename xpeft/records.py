@@ -182,7 +182,7 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     try:
         value = read_json(path)
     except XpeftError as error:
-        raise RecordError(str(error)) from None
+        raise RecordError(f"{error}; delete it, and its cell is trained again") from None
     return validate(value, str(path))
 
 
@@ -196,11 +196,18 @@ def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Non
     write_json(path, record)
 
 
-def read_records(folder: str | os.PathLike[str]) -> dict[str, Record]:
+def read_records(
+    folder: str | os.PathLike[str], damaged: dict[str, str] | None = None
+) -> dict[str, Record]:
     """All records below a folder, by path relative to it, in order of that path.
 
     A file `<suite>/<task>/<arm>/seed<k>.json` must hold the cell that its path names. A folder
     that does not exist holds no records.
+
+    Args:
+        folder: of the records.
+        damaged: takes what is wrong with each file that is no valid record, by its path relative
+            to the folder; None raises the first of these errors.
 
     Raises:
         RecordError: a record is invalid, lies in the wrong place, or belongs to another tier.
@@ -209,8 +216,14 @@ def read_records(folder: str | os.PathLike[str]) -> dict[str, Record]:
     records: dict[str, Record] = {}
     tiers: dict[str, str] = {}
     for path in sorted(root.glob("*/*/*/seed*.json")):
-        record = read_record(path)
         relative = path.relative_to(root).as_posix()
+        try:
+            record = read_record(path)
+        except RecordError as error:
+            if damaged is None:
+                raise
+            damaged[relative] = str(error)
+            continue
         expected = record_path(record["cell"])
         if relative != expected:
             raise RecordError(f"{path}: found the cell of {expected}; move the file there")
@@ -223,6 +236,20 @@ def read_records(folder: str | os.PathLike[str]) -> dict[str, Record]:
             "expected one tier a folder"
         )
     return records
+
+
+def read_index(path: str | os.PathLike[str]) -> dict[str, list[int]]:
+    """The seeds of each job, from the index of a grid that `xpeft cells --index` wrote.
+
+    Raises:
+        RecordError: the file is something else.
+        XpeftError: it is missing or not JSON.
+    """
+    value = read_json(path)
+    lists = value.values() if isinstance(value, dict) else [None]
+    if not all(isinstance(seeds, list) and all(type(s) is int for s in seeds) for seeds in lists):
+        raise RecordError(f"{path}: found something else, expected the seeds of each job")
+    return cast("dict[str, list[int]]", value)
 
 
 def cell_paths(index: Mapping[str, list[int]]) -> list[str]:

@@ -72,6 +72,8 @@ class StoreFile:
         self._timeout = timeout
         self._lock = threading.RLock()
         self._process = os.getpid()
+        if self.path.is_dir():
+            raise StoreError(f"{path}: found a folder, expected the file of a store")
         if not self.path.is_file():
             raise StoreError(f"{path}: no such file; make a store with xpeft profiles create")
         if not read_only and not os.access(self.path, os.W_OK):

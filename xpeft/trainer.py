@@ -142,6 +142,11 @@ class _Run:
             encoder = dataclasses.replace(encoder, dtype="float32")  # trained weights need it
         self.encoder: Encoder = load_encoder(encoder, device)
         self.bank: Bank | None = None
+        stored = job.bank is not None and job.bank.kind != "random"
+        if bank_dir is not None and not stored:
+            raise ConfigError(
+                f"job {job.arm}: found a bank {bank_dir}, expected none: it has no use"
+            )
         if job.method.method == "x_peft":
             if job.bank is None:
                 raise ConfigError(f"job {job.arm}: x_peft without a bank")

@@ -30,8 +30,8 @@ from xpeft.cells import (
     sources_of,
 )
 from xpeft.cohorts.grid import CohortGrid, make_cohort_grid, needs_donors
-from xpeft.config import Config, resolve_config
-from xpeft.errors import DataError
+from xpeft.config import DATA_VARIABLE, Config, resolve_config
+from xpeft.errors import ConfigError, DataError
 from xpeft.io import canonical_json
 from xpeft.job import Job, PoolJob
 from xpeft.records import STEP_FILE
@@ -99,10 +99,11 @@ class Plan:
     @property
     def index(self) -> str:
         """The grid in short, as JSON; see `xpeft.cells.job_index`."""
-        return canonical_json(self._index)
+        return canonical_json(self.seeds)
 
     @property
-    def _index(self) -> dict[str, list[int]]:
+    def seeds(self) -> dict[str, list[int]]:
+        """The seeds of each job that is scored; see `xpeft.cells.job_index`."""
         return job_index([*self.jobs.values(), *self.grid.jobs.values()], self.more_seeds)
 
     @cached_property
@@ -235,9 +236,7 @@ class Plan:
     def data_arguments(self, wildcards: Any) -> str:
         """Arguments of `xpeft data` for a task, quoted for the shell."""
         data = self.config["data"]
-        words = ["--task", f"{wildcards.suite}/{wildcards.task}", "--source", data["source"]]
-        if data["source"] == "local":
-            words += ["--path", data["path"]]
+        words = self._source(f"{wildcards.suite}/{wildcards.task}")
         if data["source"] == "embedded":
             for key, value in data["embedded"].items():
                 words += [f"--{key.replace('_', '-')}", f"{value}"]
@@ -246,6 +245,25 @@ class Plan:
         if limit is not None:
             words += ["--max-train-rows", f"{limit}"]
         return shlex.join(words)
+
+    def _source(self, task: str) -> list[str]:
+        """The task and where its rows are.
+
+        Raises:
+            ConfigError: the data folder is gone, but the task was prepared from one: Snakemake
+                would delete what it has before it finds that it cannot make it again.
+        """
+        data = self.config["data"]
+        words = ["--task", task, "--source", data["source"]]
+        if data["source"] != "local":
+            return words
+        prepared = Path(self.root, "data", task)
+        if (prepared / "meta.json").exists() and not Path(data["path"]).is_dir():
+            raise ConfigError(
+                f"data.path: found no folder {data['path']}, expected the one that {prepared} was "
+                f"made from; set {DATA_VARIABLE} to it"
+            )
+        return [*words, "--path", data["path"]]
 
     def bank(self, wildcards: Any) -> list[str]:
         """The folder of the stored bank that a job needs; none for a random bank."""
@@ -288,10 +306,7 @@ class Plan:
     def cohort_arguments(self, wildcards: Any) -> str:
         """Arguments of `xpeft data` for a cohort, quoted for the shell."""
         data, cohorts = self.config["data"], self.config["cohorts"]
-        words = ["--task", f"profiles/{wildcards.cohort}", "--source", data["source"]]
-        words += ["--folds", str(cohorts["folds"])]
-        if data["source"] == "local":
-            words += ["--path", data["path"]]
+        words = [*self._source(f"profiles/{wildcards.cohort}"), "--folds", str(cohorts["folds"])]
         if data["source"] == "embedded":
             words += ["--authors", str(cohorts["authors"])]
         return shlex.join(words)
@@ -336,7 +351,7 @@ class Plan:
         """The record files of a tier."""
         if self.evidence is not None and tier == self.evidence[0]:
             return self.evidence[1]
-        paths = record_paths(f"{self.root}/records", self._index)
+        paths = record_paths(f"{self.root}/records", self.seeds)
         return [path.as_posix() for path in paths]
 
     @property

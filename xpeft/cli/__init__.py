@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(str(error))
+    except MemoryError as error:
+        return _fail(f"out of memory{f': {error}' if str(error) else ''}")
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED

@@ -37,13 +37,12 @@ def add(verbs: Verbs) -> None:
 
 
 def _config_validate(args: Args) -> None:
-    from xpeft.cells import job_index, make_jobs, more_seeds
-    from xpeft.config import load_config
+    from xpeft.config import read_yaml
+    from xpeft.workflow import Plan
 
     for path in args.configs:
-        config = load_config(path)
-        index = job_index(make_jobs(config, str(path)), more_seeds(config))
-        print(f"{path}: ok, {len(index)} jobs, {sum(map(len, index.values()))} cells")
+        seeds = Plan.make(read_yaml(path), str(path)).seeds
+        print(f"{path}: ok, {len(seeds)} jobs, {sum(map(len, seeds.values()))} cells")
 
 
 def _config_show(args: Args) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xpeft.errors import XpeftError
+
 Args = argparse.Namespace
 Run = Callable[[Args], int | None]
 Verbs = Any  # argparse's type for a group of subparsers is private
@@ -19,6 +21,16 @@ INTERRUPTED, TERMINATED, ERROR, DIFFERS = 130, 143, 2, 1
 def say(message: str) -> None:
     """Tell the user something, on one line of stderr."""
     print(f"xpeft: {message}", file=sys.stderr)
+
+
+def check_folder(flag: str, folder: Path, holds: str) -> None:
+    """Refuse a folder that is not there: a slip in its name would look like one that is empty.
+
+    Raises:
+        XpeftError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise XpeftError(f"{flag}: found no folder {folder}, expected that of {holds}")
 
 
 def add_verb(verbs: Verbs, name: str, text: str, run: Run, example: str) -> argparse.ArgumentParser:

@@ -369,7 +369,7 @@ def _export(args: Args) -> None:
     from xpeft.ids import parse_id
     from xpeft.profilefile import write_profiles
 
-    ids = None if args.id is None else [parse_id(text) for text in args.id]
+    ids = None if args.id is None else list(dict.fromkeys(map(parse_id, args.id)))
     with _open(args.store) as store:
         if args.adapterhub:
             if ids is None or len(ids) != 1 or args.model_name is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from xpeft.cli.parts import DIFFERS, Args, Run, Verbs, add_file, add_verb
+from xpeft.cli.parts import DIFFERS, Args, Run, Verbs, add_file, add_verb, check_folder
+from xpeft.errors import ConfigError
 
 
 def add(verbs: Verbs) -> None:
@@ -217,6 +219,8 @@ def _ledger(args: Args) -> None:
 def _examples(args: Args) -> None:
     from xpeft.examples import write_examples
 
+    check_folder("--records", args.records, "the records")
+    check_folder("--data", args.data, "prepared data")
     found = write_examples(args.records, args.data, args.out, args.cells)
     pairs = sum(len(task["pairs"]) for task in found["tasks"])
     print(f"{args.out}: {pairs} comparisons on {len(found['tasks'])} tasks")
@@ -227,6 +231,13 @@ def _examples(args: Args) -> None:
 def _summary(args: Args) -> None:
     from xpeft.report.summary import write_summary
 
+    if args.partial is None:
+        check_folder("--records", args.records, "the records")
+    if args.tuning is not None:
+        check_folder("--tuning", args.tuning, "the tuning files")
+    hours = args.planned_hours
+    if hours is not None and not 0 <= hours < math.inf:
+        raise ConfigError(f"--planned-hours: found {hours}, expected a number of hours, 0 or more")
     write_summary(
         args.records,
         args.out,
@@ -234,7 +245,7 @@ def _summary(args: Args) -> None:
         args.cells,
         examples=args.examples,
         logs_dir=args.partial,
-        planned_hours=args.planned_hours,
+        planned_hours=hours,
     )
 
 
@@ -285,6 +296,8 @@ def _papers(args: Args) -> None:
 def _report(args: Args) -> None:
     from xpeft.report.html import write_report
 
+    for tier in args.tier:
+        check_folder("--tier", tier, "a tier's results")
     write_report(args.tier, args.out, figures=args.figures, tables=args.tables)
     print(f"the report: {args.out}")
 

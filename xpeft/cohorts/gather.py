@@ -124,7 +124,11 @@ def _first(job: CohortJob, seed: int, parts: list[dict[str, Any]]) -> bool:
 
 def _read(path: str | os.PathLike[str], job: CohortJob) -> dict[str, Any]:
     value: dict[str, Any] = read_json(path)
-    if value.get("schema") != SCHEMA or value.get("job") != job.config_hash():
+    if (
+        not isinstance(value, dict)
+        or value.get("schema") != SCHEMA
+        or value.get("job") != job.config_hash()
+    ):
         raise RecordError(
             f"{path}: found a part of another job or version, expected one of "
             f"{job.arm} on {job.cohort}; train it again"

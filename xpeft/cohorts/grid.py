@@ -64,6 +64,10 @@ def _make(config: Config) -> CohortGrid:
         return CohortGrid({}, {}, 0, 0)
     sets = [_cohort_name(f"cohorts.sets[{i}]", name) for i, name in enumerate(cohorts["sets"])]
     check_trials(cohorts, "cohorts.")
+    if config["data"]["source"] == "embedded" and cohorts["authors"] % 2:
+        raise ConfigError(
+            f"cohorts.authors: found {cohorts['authors']}, expected an even number: they are pairs"
+        )
     for name in cohorts["set_n"]:
         _known(f"cohorts.set_n.{name}", name, cohorts)
     for pattern, arm in cohorts["arms"].items():

@@ -18,8 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch, Polygon, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from xpeft.io import read_json, write_bytes
+from xpeft.claims import read_claims
+from xpeft.io import write_bytes
 from xpeft.job import PEER_METHODS
+from xpeft.ledger import read_ledger
 from xpeft.report import cohort_figures
 from xpeft.report.allin import allin_figure
 from xpeft.report.bank_sizes import sizes_figure
@@ -106,8 +108,8 @@ def write_figures(
     """
     figures = make_figures(
         read_summary(summary),
-        None if ledger is None else read_json(ledger),
-        None if claims is None else read_json(claims),
+        None if ledger is None else read_ledger(ledger),
+        None if claims is None else read_claims(claims),
     )
     for name, figure in figures:
         for form in ("svg", "pdf", "png"):

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from xpeft.claims import judge, load_claims
-from xpeft.io import read_json, write_text
+from xpeft.claims import judge, load_claims, read_claims
+from xpeft.io import write_text
+from xpeft.ledger import read_ledger
 from xpeft.report.answers import make_answers
 from xpeft.report.calculation_page import calculation
 from xpeft.report.drawing import COLOURS, inline_svg
@@ -108,9 +109,9 @@ def _load(folder: Path) -> Json:
     else:
         summary = make_summary(folder / "records")
     ledger_file, claims_file = folder / "ledger.json", folder / "claims.json"
-    ledger = read_json(ledger_file) if ledger_file.is_file() else None
+    ledger = read_ledger(ledger_file) if ledger_file.is_file() else None
     if claims_file.is_file():
-        claims = read_json(claims_file)
+        claims = read_claims(claims_file)
     else:
         claims = judge(load_claims(), summary, [ledger] if ledger else [])
     return {"folder": folder, "summary": summary, "ledger": ledger, "claims": claims}

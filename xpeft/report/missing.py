@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,23 @@ _ERROR = "xpeft: error: "
 _TAIL = 4096  # bytes of a log that are read
 
 
-def list_missing(paths: Sequence[str], logs: Path) -> list[dict[str, Any]]:
+def list_missing(
+    paths: Sequence[str], logs: Path, damaged: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """One entry a job: its name, the seeds without a record, the reason.
 
     Args:
         paths: records that are absent, as `<suite>/<task>/<arm>/seed<k>.json`.
         logs: `<tier>/logs`.
+        damaged: those of them that are there, with what is wrong with each.
     """
+    wrong = {path.rpartition("/")[0]: damaged[path] for path in paths if path in damaged}
     seeds: dict[str, list[int]] = {}
     for path in paths:
         job, _, file = path.rpartition("/")
         seeds.setdefault(job, []).append(int(file.removeprefix("seed").removesuffix(".json")))
     return [
-        {"job": job, "seeds": sorted(found), "reason": _reason(job, logs)}
+        {"job": job, "seeds": sorted(found), "reason": wrong.get(job) or _reason(job, logs)}
         for job, found in seeds.items()
     ]
 

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xpeft.claims import NO_EVIDENCE
+from xpeft.claims import NO_EVIDENCE, read_claims
 from xpeft.config import load_config
 from xpeft.data.cohort_specs import COHORTS
 from xpeft.data.specs import TASKS
+from xpeft.errors import XpeftError
 from xpeft.estimate import device_words, plan_json
-from xpeft.io import read_json, write_text
+from xpeft.io import write_text
 from xpeft.report.summary import read_summary, task_name
 from xpeft.report.tables import effect_text
 from xpeft.report.words import distinct, interval, score, task_title
@@ -51,7 +52,7 @@ def write_papers(
     data = read_summary(summary)
     records = Path(os.path.relpath(Path(summary).parent / "records", out_dir)).as_posix()
     plans = [Plan.make(load_config(path), where=str(path)) for path in configs]
-    for name, text in make_papers(data, read_json(claims), plans, records).items():
+    for name, text in make_papers(data, read_claims(claims), plans, records).items():
         write_text(Path(out_dir, name), text)
 
 
@@ -67,6 +68,11 @@ def make_papers(summary: Json, claims: Json, plans: Sequence[Plan], records: str
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
+    if claims["tier"] != summary["tier"]:
+        raise XpeftError(
+            f"found claims of the tier {claims['tier']} with a summary of {summary['tier']}, "
+            "expected those of one tier"
+        )
     used = _used_hours(summary)
     plan = next((plan for plan in plans if plan.tier == summary["tier"]), None)
     values = {

@@ -24,9 +24,9 @@ from typing import Any
 from xpeft import stats
 from xpeft.data.specs import TASKS
 from xpeft.errors import RecordError, XpeftError
-from xpeft.io import read_json, write_json
+from xpeft.io import read_json, read_made, write_json
 from xpeft.job import CHEAP_HEADS, PEER_METHODS
-from xpeft.records import STEP_FILE, Record, cell_paths, read_records
+from xpeft.records import STEP_FILE, Record, cell_paths, read_index, read_records
 from xpeft.report.missing import list_missing
 
 SCHEMA = 1
@@ -70,8 +70,8 @@ def write_summary(
         cells: a JSON file with the seeds of each `<suite>/<task>/<arm>`; only these are taken,
             so that what an earlier config left in the folder is not shown. None takes all.
         examples: the file of `xpeft examples`; None leaves out what is paired over examples.
-        logs_dir: `<tier>/logs`, for a partial summary: cells without a record are listed in
-            `missing`, with what their logs say.
+        logs_dir: `<tier>/logs`, for a partial summary: cells without a valid record are listed
+            in `missing`, with what is wrong with it, or what their logs say.
         planned_hours: of one device, that `xpeft plan` estimated for the whole run.
 
     Raises:
@@ -102,11 +102,12 @@ def make_summary(
 ) -> dict[str, Any]:
     """The summary as plain JSON; see `write_summary`."""
     root = Path(records_dir)
-    records = read_records(root)
+    damaged: dict[str, str] = {}
+    records = read_records(root, None if logs_dir is None else damaged)
     tuning = _read_tuning(Path(tuning_dir) if tuning_dir else root.parent / "tuning")
     missing: list[dict[str, Any]] = []
     if cells is not None:
-        index = read_json(cells)
+        index = read_index(cells)
         paths = set(cell_paths(index))
         absent = sorted(paths - set(records))
         if absent and logs_dir is None:
@@ -115,12 +116,12 @@ def make_summary(
                 "run the rest, or report what there is with make partial"
             )
         if logs_dir is not None:
-            missing = list_missing(absent, Path(logs_dir))
+            missing = list_missing(absent, Path(logs_dir), damaged)
         records = {path: records[path] for path in sorted(paths - set(absent))}
         tuning = {job: value for job, value in tuning.items() if job in index}
     tiers = {record["cell"]["tier"] for record in records.values()}
     arms = _make_arms(records)
-    _add_examples(arms, {} if examples is None else read_json(examples))
+    _add_examples(arms, {} if examples is None else read_made(examples, "examples", "tasks"))
     from xpeft.report.pairs import make_pairs  # which stands on arms, as this module makes them
 
     return {

@@ -10,7 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xpeft.io import read_json, write_text
+from xpeft.claims import read_claims
+from xpeft.io import write_text
+from xpeft.ledger import read_ledger
 from xpeft.report import allin, bank_sizes, cohort_tables
 from xpeft.report.forms import Table, to_csv, to_latex, to_markdown
 from xpeft.report.overall import make_overall
@@ -55,8 +57,8 @@ def write_tables(
     """
     tables = make_tables(
         read_summary(summary),
-        None if ledger is None else read_json(ledger),
-        None if claims is None else read_json(claims),
+        None if ledger is None else read_ledger(ledger),
+        None if claims is None else read_claims(claims),
     )
     for name, table in tables.items():
         write_text(Path(out_dir, f"{name}.csv"), to_csv(table))
