@@ -285,6 +285,10 @@ def test_wrong_inputs(place: Path, tmp_path: Path) -> None:
             job(place, "soft"), place / "data", tmp_path / "records", tmp_path / "tuning.json",
             tmp_path / "work", seeds=[-1],
         )  # fmt: skip
+    (tmp_path / "file").touch()
+    for records, tuning in ((tmp_path / "file", tmp_path / "t.json"), (tmp_path / "r", tmp_path)):
+        with pytest.raises(ConfigError, match=r"found a (file|folder), expected the (name|folder)"):
+            train_job(job(place, "soft"), place / "data", records, tuning, tmp_path / "work")
     assert not (tmp_path / "records").exists()
 
 

@@ -97,6 +97,10 @@ def train_job(
         DataError, EncoderError, BankError: an input is missing, damaged or does not fit.
         Interrupted: SIGTERM came; a checkpoint was written.
     """
+    if Path(tuning_file).is_dir():
+        raise ConfigError(f"{tuning_file}: found a folder, expected the name of the tuning file")
+    if Path(records_dir).is_file():
+        raise ConfigError(f"{records_dir}: found a file, expected the folder of the records")
     wanted = job if seeds is None else dataclasses.replace(job, seeds=tuple(seeds))
     run = _Run(wanted, Path(data_dir), Path(work_dir), bank_dir, device, threads or job.threads)
     with sigterm_flag() as stop:

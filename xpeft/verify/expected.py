@@ -71,6 +71,8 @@ def read_expected(folder: Path) -> Json:
         XpeftError: it is missing, damaged, or of another version.
     """
     path = folder / NAME
+    if not path.is_file():
+        raise XpeftError(f"{path}: no such file; write it with xpeft verify --update")
     value = read_json(path)
     wanted = {"schema", "tier", "files", *DERIVED}
     if not isinstance(value, dict) or value.get("schema") != SCHEMA or not wanted <= set(value):
