@@ -6,6 +6,7 @@ Bytes and score of a point are of the same records, and all points of one encode
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ from xpeft.report.summary import Arm, learned, plain_heads, scores_by_seed, task
 from xpeft.report.words import short_title, task_title
 
 YARD = "single_adapter"
+
+_WIDE = 16
+"""Most characters in a line of a name."""
 
 
 @dataclass(frozen=True)
@@ -179,29 +183,22 @@ def name_points(
     shown: Sequence[tuple[Point, int]],
     title: Callable[[Arm], str] = short_title,
 ) -> None:
-    """Names beside the points of finished axes: of a kind the first in full, then what differs."""
+    """Names beside the points of finished axes, in lines of a few words."""
     x, y = _steps(shown)
     lines = list(zip(x[:-1], y[:-1], x[1:], y[1:], strict=True))
     low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    lines.append((left, 0.0, right, 0.0))
     for point, size in shown:
         if point.low is not None and point.high is not None:
             lines.append((size, max(low, point.low), size, min(high, point.high)))
-    labels, named = [], set()
-    kinds = [_kind(point.arm) for point, _ in shown]
-    for (point, size), kind in zip(shown, kinds, strict=True):
+    names = [title(point.arm) for point, _ in shown]
+    labels = []
+    for (point, size), name in zip(shown, names, strict=True):
         arm = point.arm
-        text = f"N={arm['n']}" if kind in named else title(arm)
-        twins = [p.arm["n"] for (p, _), other in zip(shown, kinds, strict=True) if other == kind]
-        if arm["k"] and twins.count(arm["n"]) > 1:
-            text += f" k={arm['k']}"
-        named.add(kind)
-        labels.append(Label(size, point.gap, text, mark_of(arm)[0]))
+        text = f"{name} k={arm['k']}" if arm["k"] and names.count(name) > 1 else name
+        labels.append(Label(size, point.gap, textwrap.fill(text, _WIDE), mark_of(arm)[0]))
     place_labels(axes, labels, lines)
-
-
-def _kind(arm: Arm) -> tuple[Any, ...]:
-    """What the colour and the mark of a point say again, so that its label need not."""
-    return arm["method"], arm["mask"], arm["bank"], arm["head"]
 
 
 def gap_range(points: Sequence[Point]) -> tuple[float, float]:

@@ -26,6 +26,9 @@ _NEAR = 12.0
 _MARK = 5.0
 """Half the side of the square that a mark takes, in points."""
 
+_ROUNDS = 8
+"""Most times that all labels are placed anew."""
+
 _GAP = 1.5
 """Least space between two labels, in points."""
 
@@ -85,55 +88,88 @@ def place_labels(
     points = [at(label.x, label.y) for label in labels]
     marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in points]
     soft = [_segment(at(x0, y0), at(x1, y1)) for x0, y0, x1, y1 in lines]
-    taken: list[Box] = []
-    leaders: list[Box] = []
-    for index in _most_crowded_first(points):
-        wide, high = _extent(labels[index].text)
-        best: tuple[float, float, float, Box, float] | None = None
-        for radius in _RADII:
-            for turn, angle in enumerate(_ANGLES):
-                dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-                dx, dy = dx * (radius + wide / 2), dy * (radius + high / 2)
-                x, y = points[index][0] + dx, points[index][1] + dy
-                box = Box(
-                    x - wide / 2 - _GAP, y - high / 2 - _GAP,
-                    x + wide / 2 + _GAP, y + high / 2 + _GAP,
-                )  # fmt: skip
-                leader = _leader(points[index], (x, y)) if radius > _NEAR else []
-                cost = (
-                    100 * (box.area - box.overlap(frame))
-                    + 20 * sum(box.overlap(other) for other in (*taken, *leaders))
-                    + 5 * sum(box.overlap(mark) for mark in marks)
-                    + 2 * sum(box.overlap(line) for line in soft)
-                    + 8 * sum(step.overlap(other) for step in leader for other in taken)
-                    + 4 * sum(step.overlap(mark) for step in leader for mark in marks)
-                    + radius
-                    + 0.1 * turn
-                )
-                if best is None or cost < best[0]:
-                    best = (cost, dx, dy, box, radius)
-        assert best is not None
-        _, dx, dy, box, radius = best
-        taken.append(box)
-        if radius > _NEAR:
-            x, y = points[index]
-            leaders += _leader((x, y), (x + dx, y + dy))
-        label = labels[index]
-        line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "alpha": 0.7}
-        note = axes.annotate(
-            label.text,
-            (label.x, label.y),
-            xytext=(dx, dy),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=SIZE,
-            color=colour_of("ink"),  # small text in the colour of its mark would lack contrast
-            arrowprops={**line, "shrinkA": 0, "shrinkB": _MARK - 1} if radius > _NEAR else None,
-            zorder=5,
-            bbox={"facecolor": colour_of("paper"), "edgecolor": "none", "alpha": 0.75, "pad": 0.3},
-        )
-        note.set_in_layout(False)  # or the axes would move under the labels
+    sizes = [_extent(label.text) for label in labels]
+    places: dict[int, _Place] = {}
+    order = _most_crowded_first(points)
+    for _ in range(_ROUNDS):  # in the first each meets those before it, then all meet all
+        before = dict(places)
+        for index in order:
+            others = [place for other, place in places.items() if other != index]
+            places[index] = _best(points[index], sizes[index], others, frame, marks, soft)
+        if places == before:
+            break
+    for index in order:
+        _write(axes, labels[index], places[index])
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a label goes: the shift of its middle from its point, its box and its leader."""
+
+    dx: float
+    dy: float
+    box: Box
+    leader: tuple[Box, ...]
+
+
+def _best(
+    point: tuple[float, float],
+    size: tuple[float, float],
+    others: Sequence[_Place],
+    frame: Box,
+    marks: Sequence[Box],
+    soft: Sequence[Box],
+) -> _Place:
+    """The place of least cost, of equals the nearest, with all others where they are."""
+    wide, high = size
+    boxes = [place.box for place in others]
+    leaders = [step for place in others for step in place.leader]
+    best, least = None, math.inf
+    for radius in _RADII:
+        if radius >= least:
+            break  # no further one can cost less
+        for turn, angle in enumerate(_ANGLES):
+            dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+            dx, dy = dx * (radius + wide / 2), dy * (radius + high / 2)
+            x, y = point[0] + dx, point[1] + dy
+            box = Box(
+                x - wide / 2 - _GAP, y - high / 2 - _GAP,
+                x + wide / 2 + _GAP, y + high / 2 + _GAP,
+            )  # fmt: skip
+            leader = tuple(_leader(point, (x, y))) if radius > _NEAR else ()
+            cost = (
+                100 * (box.area - box.overlap(frame))
+                + 20 * sum(box.overlap(other) for other in (*boxes, *leaders))
+                + 5 * sum(box.overlap(mark) for mark in marks)
+                + 3 * sum(box.overlap(line) for line in soft)
+                + 8 * sum(step.overlap(other) for step in leader for other in boxes)
+                + 8 * sum(step.overlap(other) for step in leader for other in leaders)
+                + 4 * sum(step.overlap(mark) for step in leader for mark in marks)
+                + radius
+                + 0.1 * turn
+            )
+            if cost < least:
+                best, least = _Place(dx, dy, box, leader), cost
+    assert best is not None
+    return best
+
+
+def _write(axes: Axes, label: Label, place: _Place) -> None:
+    line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "alpha": 0.7}
+    note = axes.annotate(
+        label.text,
+        (label.x, label.y),
+        xytext=(place.dx, place.dy),
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        fontsize=SIZE,
+        color=colour_of("ink"),  # small text in the colour of its mark would lack contrast
+        arrowprops={**line, "shrinkA": 0, "shrinkB": _MARK - 1} if place.leader else None,
+        zorder=5,
+        bbox={"facecolor": colour_of("paper"), "edgecolor": "none", "alpha": 0.75, "pad": 0.3},
+    )
+    note.set_in_layout(False)  # or the axes would move under the labels
 
 
 def _extent(text: str) -> tuple[float, float]:
