@@ -273,7 +273,7 @@ def test_files_that_are_no_stores(path: Path) -> None:
     with pytest.raises(StoreError, match="no such file"):
         ProfileStore.open(path)
     path.mkdir()
-    with pytest.raises(StoreError, match="no such file"):
+    with pytest.raises(StoreError, match="found a folder, expected the file of a store"):
         ProfileStore.open(path)
     path.rmdir()
     path.write_bytes(b"")
