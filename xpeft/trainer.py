@@ -55,7 +55,7 @@ from xpeft.pool import require_foreign
 from xpeft.questions import parts, places, take_best, usual_place
 from xpeft.running import Provenance, progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
-from xpeft.tuning import choose, trial_specs, with_settings
+from xpeft.tuning import choose, read_chosen, trial_specs, with_settings
 
 log = logging.getLogger(__name__)
 
@@ -234,20 +234,13 @@ class _Run:
         """
         if not path.is_file():
             return None
-        value = read_json(path)
-        try:
-            found, chosen = value["run"], value["chosen"]
-            settings = {} if chosen is None else dict(value["trials"][chosen]["settings"])
-        except (KeyError, IndexError, TypeError):
-            raise ConfigError(
-                f"{path}: found no tuning of a job, expected a file that xpeft train wrote"
-            ) from None
+        found, settings = read_chosen(path, "that xpeft train wrote")
         expected = self._run_json(None, None)
         same = ("config_sha256", "data_sha256", "bank_sha256")
         if any(found.get(key) != expected[key] for key in same):
             log.info("tuning again: %s is of other settings, data or bank", path)
             return None
-        return settings
+        return settings or {}
 
     def train(self, settings: dict[str, float], records_dir: Path) -> None:
         """Train all seeds and write their records."""

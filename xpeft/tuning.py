@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpeft.errors import ConfigError
+from xpeft.io import read_json
 from xpeft.job import TrainingSpec, TuningSpec
 
 
@@ -48,3 +50,25 @@ def choose(results: Sequence[Mapping[str, Any]], where: str) -> int:
             f"{where}: all {len(results)} trials diverged; lower the learning rates in the trials"
         )
     return min(finished, key=lambda i: (results[i]["loss"], i))
+
+
+def read_chosen(
+    path: str | os.PathLike[str], written: str
+) -> tuple[dict[str, Any], dict[str, float] | None]:
+    """What a tuning file says of its run, and the settings it chose; None without trials.
+
+    Args:
+        path: the file.
+        written: by what, for the error.
+
+    Raises:
+        ConfigError: it is no tuning file.
+        XpeftError: it is missing or not JSON.
+    """
+    value = read_json(path)
+    try:
+        chosen = value["chosen"]
+        settings = None if chosen is None else dict(value["trials"][chosen]["settings"])
+        return dict(value["run"]), settings
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise ConfigError(f"{path}: found no tuning of a job, expected a file {written}") from None

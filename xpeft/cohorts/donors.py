@@ -21,6 +21,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -118,14 +119,12 @@ def check_donors(folder: str | os.PathLike[str], inputs: Inputs, fold: int) -> N
         BankError: it is of another cohort, fold, or version of the data, or is no such folder.
     """
     path = Path(folder, "base.json")
+    value = _read_manifest(path)
     try:
-        value = read_json(path)
         found = value["cohort"], value["fold"]
         data = value["run"]["data_sha256"]
     except (KeyError, TypeError):
         raise BankError(f"{path}: found something else, expected a base.json of donors") from None
-    except XpeftError as error:
-        raise BankError(f"{error}; run xpeft cohort donors first") from None
     meta = inputs.cohort.meta
     if found != (meta.task, fold):
         raise BankError(
@@ -139,6 +138,13 @@ def check_donors(folder: str | os.PathLike[str], inputs: Inputs, fold: int) -> N
         )
 
 
+def _read_manifest(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except XpeftError as error:
+        raise BankError(f"{error}; run xpeft cohort donors first") from None
+
+
 def load_base(folder: str | os.PathLike[str]) -> Base:
     """Read the base of a folder of donors.
 
@@ -147,8 +153,9 @@ def load_base(folder: str | os.PathLike[str]) -> Base:
     """
     folder = Path(folder)
     path = folder / "base.safetensors"
+    manifest = _read_manifest(folder / "base.json")
     try:
-        expected = read_json(folder / "base.json")["file_sha256"]
+        expected = manifest["file_sha256"]
         found = sha256_file(path)
         if found != expected:
             raise BankError(
@@ -158,10 +165,6 @@ def load_base(folder: str | os.PathLike[str]) -> Base:
         tensors = load_file(path)
     except (KeyError, TypeError, OSError, SafetensorError) as error:
         raise BankError(f"{folder}: cannot be read as a folder of donors: {error}") from None
-    except BankError:
-        raise
-    except XpeftError as error:
-        raise BankError(f"{error}; run xpeft cohort donors first") from None
 
     def of(prefix: str) -> dict[str, Tensor]:
         return {

@@ -41,12 +41,12 @@ from xpeft.fitting import (
 )
 from xpeft.hashing import mix64
 from xpeft.heads import init_head
-from xpeft.io import read_json, write_json
+from xpeft.io import write_json
 from xpeft.job import ALONE, CohortJob, TrainingSpec
 from xpeft.methods import BankMasks, Method, SingleAdapter, make_bank, make_method
 from xpeft.running import progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
-from xpeft.tuning import choose, trial_specs, with_settings
+from xpeft.tuning import choose, read_chosen, trial_specs, with_settings
 
 log = logging.getLogger(__name__)
 
@@ -298,15 +298,9 @@ def _chosen(
         )
     if tuning_file is None:
         return {}
-    tuned = read_json(tuning_file)
-    try:
-        run, settings = tuned["run"], dict(tuned["trials"][tuned["chosen"]]["settings"])
-        found = run["config_sha256"], run["data_sha256"]
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise ConfigError(
-            f"{tuning_file}: found no tuning of a job, expected a file of xpeft cohort tune"
-        ) from None
-    if found != (job.config_hash(), dict(inputs.cohort.meta.files)):
+    run, settings = read_chosen(tuning_file, "of xpeft cohort tune")
+    found = run.get("config_sha256"), run.get("data_sha256")
+    if settings is None or found != (job.config_hash(), dict(inputs.cohort.meta.files)):
         raise ConfigError(
             f"{tuning_file}: found the tuning of other settings or data, expected that of "
             f"{job.arm} on {job.cohort}; tune again: xpeft cohort tune"
