@@ -24,7 +24,8 @@ from xpeft.errors import ConfigError
 from xpeft.io import read_json, write_json
 from xpeft.records import record_path, write_record
 from xpeft.report.claims_page import write_claims_page
-from xpeft.report.summary import make_summary, write_summary
+from xpeft.report.summary import majority_score, make_summary, write_summary
+from xpeft.report.verdict_words import checks_text, p_text, yardstick_text
 
 
 def arm(
@@ -32,7 +33,7 @@ def arm(
 ) -> list[dict[str, Any]]:
     """The entries of a summary for one arm on some tasks; scores by task."""
     cell = {"method": "x_peft", "mask": None, "bank": None, "n": None, "k": None, "variant": ""}
-    cell["head"] = None
+    cell |= {"head": None, "profiles": None}
     return [
         {
             **cell,
@@ -209,6 +210,7 @@ def test_counted_claims() -> None:
         "memory-all-in": ("supported", 10462),
         "memory-all-in-binary": ("supported", 10079),
         "trained-parameters": ("supported", 373),
+        "trained-parameters-head": ("supported", 228),
     }
     sentence = next(item["sentence"] for item in found if item["id"] == "memory-masks")
     assert "3,578,112 / 312" in sentence
@@ -352,7 +354,83 @@ def test_the_page_of_claims_links_each_number_to_records_that_are_there(tmp_path
     for link in folders:
         assert list((tmp_path / link).glob("seed*.json")), link
     headings = set(re.findall(r"^## (.+)$", text, re.M))
-    assert headings == {item["id"] for item in claims["verdicts"]}
+    assert headings == {item["id"] for item in claims["verdicts"]} | {"changes"}
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) == headings
     for item in claims["verdicts"]:
         assert item["sentence"] in text
+
+
+def test_all_claims_leave_out_the_tasks_on_which_the_adapter_learned_nothing() -> None:
+    adapter = arm("adapter", {"rte": [0.49, 0.5, 0.5]}, method="single_adapter")
+    head = arm("head", {"sst2": [0.6, 0.61, 0.6], "rte": [0.5, 0.49, 0.48]}, method="head_only")
+    masks = arm("hard", {"sst2": [0.7, 0.72, 0.71], "rte": [0.56, 0.55, 0.57]}, **HARD)
+    found = verdict("random-hard", ADAPTER + adapter + head + masks)
+    assert found["left_out"] == ["glue/rte"]
+    assert [task["task"] for task in found["tasks"]] == ["glue/sst2"]
+    assert found["with_all"]["effect"] == pytest.approx((10.666667 + 7) / 2, abs=1e-4)
+    assert verdict("random-hard", ADAPTER + head[:1] + masks[:1])["with_all"] is None
+
+
+def test_a_verdict_says_which_single_tasks_it_depends_on() -> None:
+    low = {"sst2": [0.6, 0.61, 0.6], "cola": [0.6, 0.6, 0.61], "mrpc": [0.6, 0.61, 0.61]}
+    high = {"sst2": [0.9, 0.92, 0.91], "cola": [0.58, 0.62, 0.61], "mrpc": [0.59, 0.62, 0.61]}
+    found = verdict("random-hard", arm("head", low, method="head_only") + arm("hard", high, **HARD))
+    assert found["verdict"] == "supported"
+    without = {item["task"]: item["verdict"] for item in found["without"]}
+    assert without == {
+        "glue/sst2": "inconclusive",
+        "glue/cola": "supported",
+        "glue/mrpc": "supported",
+    }
+    assert "without SST-2" in checks_text(found)
+    assert "without CoLA" not in checks_text(found)
+
+
+def test_a_task_says_what_it_was_measured_against() -> None:
+    (task,) = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812))["tasks"]
+    assert yardstick_text(task) == "80.0 (majority 50.0); 2 seeds"
+    contradicted = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812, 0.759))
+    assert p_text(contradicted).startswith("p of the contradiction ")
+    assert contradicted["p_against"] < 0.025 < contradicted["p_value"]
+
+
+@pytest.mark.parametrize(
+    ("task", "usual", "expected"),
+    [("sst2", 0.51, 0.51), ("sst2", 0.45, 0.5), ("mnli", 0.3, 1 / 3), ("copa", 0.45, 0.5)],
+)
+def test_guessing_is_the_least_that_an_accuracy_must_beat(
+    task: str, usual: float, expected: float
+) -> None:
+    cell = {"suite": "superglue" if task == "copa" else "glue", "task": task}
+    classes = 3 if task == "mnli" else 2
+    result = {
+        "primary": "accuracy",
+        "majority": {"accuracy": usual, "f1": 0.2},
+        "confusion": [[1] * classes] * classes,
+        "rows": {"validation": 200},
+        "questions": {"below": [1.0] * 100},
+    }
+    assert majority_score(cell, result) == expected
+    assert majority_score(cell, {**result, "primary": "f1"}) == 0.2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"date": "2026-11-24"}, r"changes\[0\]: expected the fields date, claims"),
+        (
+            {"date": "2026-11-24", "claims": ["no-such"], "change": "a", "reason": "b"},
+            r"changes\[0\]\.claims: found 'no-such', expected the id of a claim",
+        ),
+    ],
+)
+def test_a_change_of_the_claims_says_what_and_why(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    import yaml
+
+    value = yaml.safe_load(CLAIMS_FILE.read_text())
+    value["changes"] = [change]
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(value))
+    with pytest.raises(ConfigError, match=message):
+        load_claims(tmp_path / "claims.yaml")

@@ -18,31 +18,26 @@ Evidence of one tier never decides a claim in another.
 
 Beside each comparison stands what its data could tell: the difference that such a test finds four
 times in five (`detectable`), which for a margin is the smallest that equal methods would have
-passed, and the seeds that a margin of a point would take (`seeds_needed`).
+passed, and the seeds that a margin of a point would take (`seeds_needed`). Two checks show what
+the choice of tasks does and decide nothing: the same with the tasks that were left out
+(`with_all`), and without each task in turn (`without`).
 """
 
 from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from xpeft import stats
 from xpeft.errors import ConfigError
+from xpeft.evidence import evidence, nothing_learned, pairs_of, scores_of, shared
 from xpeft.io import read_made, write_json
 from xpeft.ledger import read_ledger
 from xpeft.report.pairs import accuracy_rows
-from xpeft.report.summary import (
-    Arm,
-    main_grid,
-    plain_heads,
-    read_summary,
-    scores_by_seed,
-    task_name,
-    varied,
-)
+from xpeft.report.summary import Arm, read_summary, task_name, varied
 from xpeft.report.words import counted, ends, signed, task_title, times
 
 SCHEMA = 1
@@ -63,6 +58,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 }
 _COMMON = ("id", "statement", "source", "measure", "test", "needs")
 _OPTIONAL = ("suites", "same", "sensitive")
+_CHANGE = ("date", "claims", "change", "reason")
 
 Json = dict[str, Any]
 
@@ -121,6 +117,13 @@ def load_claims(path: str | os.PathLike[str] = CLAIMS_FILE) -> Json:
         if claim["id"] in seen:
             raise ConfigError(f"{where}.id: found {claim['id']!r} twice")
         seen.add(claim["id"])
+    for index, change in enumerate(value.get("changes") or []):
+        where = f"{path}: changes[{index}]"
+        if set(change) != set(_CHANGE):
+            raise ConfigError(f"{where}: expected the fields {', '.join(_CHANGE)}")
+        for name in [] if change["claims"] == "all" else change["claims"]:
+            if name not in seen:
+                raise ConfigError(f"{where}.claims: found {name!r}, expected the id of a claim")
     return value
 
 
@@ -137,13 +140,16 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
     """A verdict for each claim from one tier's evidence, as plain JSON.
 
     Returns:
-        schema, tier, data (name of the tier's data), and `verdicts` in the order of the claims,
-        each with id, statement, general (the statement without the tier's data), source, measure,
+        schema, tier, data (name of the tier's data), changes (what was changed of the claims when
+        evidence was there), and `verdicts` in the order of the claims, each with id, statement,
+        general (the statement without the tier's data), source, measure,
         test, bound, margin, verdict, sentence (the verdict in words), effect, unit, interval,
         p_value, equivalence (p-value of TOST with the margin, where there is one), detectable
         (points), seeds_needed (for a margin of POINT), tasks (each with effect, interval,
-        Holm-adjusted p-value and verdict), left_out, seeds, arms, records and also (other arms
-        that fit, judged in the same way, not deciding).
+        Holm-adjusted p-value, verdict, seeds, right and majority (scores in points), profiles
+        (counted, all) of a cohort), left_out, with_all, without, seeds, arms, records and also
+        (other arms that fit, judged in the same way, not deciding). `p_value` is of the claim,
+        `p_against` of its contradiction.
     """
     tier = summary["tier"]
     data = claims["data"].get(tier, {"suites": None, "name": f"the data of tier {tier}"})
@@ -163,11 +169,14 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
             "unit": None,
             "interval": None,
             "p_value": None,
+            "p_against": None,
             "equivalence": None,
             "detectable": None,
             "seeds_needed": None,
             "tasks": [],
             "left_out": [],
+            "with_all": None,
+            "without": [],
             "seeds": [],
             "arms": [],
             "records": [],
@@ -176,15 +185,24 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
         if claim["test"] == "count":
             verdict |= _judge_count(claim, ledgers)
         else:
-            pairs = _pairs(claim, arms)
-            judging = _judge_ratio if claim["test"] == "ratio" else _judge_scores
-            judged = (judging(claim, left, right) for left, right in pairs)
+            pairs = pairs_of(claim, arms)
+            if claim["test"] == "ratio":
+                judged = [_judge_ratio(claim, left, right) for left, right in pairs]
+            else:
+                judged = [_judge_scores(claim, left, right, arms) for left, right in pairs]
             found = [item for item in judged if item is not None]
             if found:
                 verdict |= found[0]
                 verdict["also"] = found[1:]
         verdicts.append(verdict)
-    return {"schema": SCHEMA, "tier": tier, "data": data["name"], "verdicts": verdicts}
+    changes = [change | {"date": f"{change['date']}"} for change in claims.get("changes") or []]
+    return {
+        "schema": SCHEMA,
+        "tier": tier,
+        "data": data["name"],
+        "changes": changes,
+        "verdicts": verdicts,
+    }
 
 
 # ------------------------------------------------------------------------------- counted claims
@@ -207,7 +225,7 @@ def _judge_count(claim: Json, ledgers: Sequence[Json]) -> Json:
 
 def _judge_ratio(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None:
     tasks = []
-    for one, other in _shared(left, right):
+    for one, other in shared(left, right):
         below, above = _lookup(one, claim["quantity"]), _lookup(other, claim["quantity"])
         if below:
             tasks.append({"task": task_name(one), "effect": above / below})
@@ -217,7 +235,7 @@ def _judge_ratio(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None:
     low, high = min(t["effect"] for t in tasks), max(t["effect"] for t in tasks)
     return (
         _ratio_verdict(claim, ratio)
-        | _evidence(left, right, [task["task"] for task in tasks])
+        | evidence(left, right, [task["task"] for task in tasks])
         | {
             "tasks": tasks,
             "sentence": f"Median over {counted(len(tasks), 'task')} {times(ratio)} "
@@ -249,9 +267,12 @@ def _lookup(value: Any, path: str) -> Any:
 # ------------------------------------------------------------------------------ compared scores
 
 
-def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None:
+def _judge_scores(
+    claim: Json, left: list[Arm], right: list[Arm], arms: Sequence[Arm]
+) -> Json | None:
     margin = (claim.get("margin") or 0.0) / 100
-    left_out = _nothing_learned(left, right, alone=claim.get("sensitive", False))
+    left_out = nothing_learned(left, right, arms, alone=claim.get("sensitive", False))
+    everywhere = _difference(left, right)
     right = [arm for arm in right if task_name(arm) not in left_out]
     difference = _difference(left, right)
     if difference is None:
@@ -259,37 +280,65 @@ def _judge_scores(claim: Json, left: list[Arm], right: list[Arm]) -> Json | None
     test = stats.against(difference, -margin)
     verdict = _verdict(test)
     detectable = stats.detectable(difference)
+    over = _over(left)
     tasks = _by_task(left, right, margin)
     seeds = {
         task_name(one): set(one["seeds"]) & set(other["seeds"])
-        for one, other in _shared(left, right)
+        for one, other in shared(left, right)
     }
     return {
         "verdict": verdict,
-        "sentence": _score_sentence(difference, verdict, margin, tasks, left_out, _over(left)),
+        "sentence": _score_sentence(difference, verdict, margin, tasks, left_out, over),
         "effect": 100 * difference.mean,
         "unit": "points",
         "bound": -100 * margin if margin else 0.0,
-        "interval": _interval(difference, _over(left)),
+        "interval": _interval(difference, over),
         "p_value": test and test.p_above,
+        "p_against": test and test.p_below,
         "equivalence": stats.equivalent(difference, margin) if margin else None,
         "detectable": None if detectable is None else 100 * detectable,
         "seeds_needed": stats.seeds_needed(difference.sds, POINT / 100),
         "tasks": tasks,
         "left_out": left_out,
+        "with_all": _outcome(everywhere, margin, over) if left_out else None,
+        "without": _without(left, right, margin),
         "seeds": sorted(set().union(*seeds.values())),
-    } | _evidence(left, right, [task["task"] for task in tasks], seeds)
+    } | evidence(left, right, [task["task"] for task in tasks], seeds)
+
+
+def _without(left: list[Arm], right: list[Arm], margin: float) -> list[Json]:
+    """The outcome without each task in turn; of two tasks that is the table of tasks."""
+    names = [task_name(one) for one, _ in shared(left, right)]
+    if len(names) < 3:
+        return []
+    found = []
+    for name in names:
+        rest = _difference(left, [arm for arm in right if task_name(arm) != name])
+        found.append({"task": name} | _outcome(rest, margin, _over(left)))
+    return found
+
+
+def _outcome(difference: stats.Difference | None, margin: float, over: str) -> Json:
+    """A difference with its verdict, in points."""
+    if difference is None:
+        return {"effect": None, "interval": None, "verdict": INCONCLUSIVE}
+    return {
+        "effect": 100 * difference.mean,
+        "interval": _interval(difference, over),
+        "verdict": _verdict(stats.against(difference, -margin)),
+    }
 
 
 def _by_task(left: list[Arm], right: list[Arm], margin: float) -> list[Json]:
     """The same test on each task, with Holm's correction over the tasks."""
-    found: dict[str, tuple[stats.Difference, stats.Test | None]] = {}
-    for arm in left:
-        difference = _difference([arm], right)
+    found: dict[str, tuple[Arm, Arm, stats.Difference, stats.Test | None]] = {}
+    for one, other in shared(left, right):
+        difference = _difference([one], [other])
         if difference is not None:
-            found[task_name(arm)] = (difference, stats.against(difference, -margin))
-    above = stats.holm({task: test.p_above for task, (_, test) in found.items() if test})
-    below = stats.holm({task: test.p_below for task, (_, test) in found.items() if test})
+            test = stats.against(difference, -margin)
+            found[task_name(one)] = (one, other, difference, test)
+    above = stats.holm({task: test.p_above for task, (*_, test) in found.items() if test})
+    below = stats.holm({task: test.p_below for task, (*_, test) in found.items() if test})
     return [
         {
             "task": task,
@@ -297,9 +346,19 @@ def _by_task(left: list[Arm], right: list[Arm], margin: float) -> list[Json]:
             "interval": _interval(difference, _over(left)),
             "p_value": above.get(task),
             "verdict": _verdict(stats.Test(above[task], below[task]) if test else None),
+            "seeds": len(set(one["seeds"]) & set(other["seeds"])),
+            "right": 100 * other["over_seeds"]["mean"],
+            "majority": 100 * other["majority"],
+            "profiles": _profiles(other),
         }
-        for task, (difference, test) in found.items()
+        for task, (one, other, difference, test) in found.items()
     ]
+
+
+def _profiles(arm: Arm) -> list[int] | None:
+    """Of a cohort: how many profiles are counted, and how many there are."""
+    people = arm.get("profiles")
+    return [len(varied(people)), len(people["top_share"])] if people else None
 
 
 def _verdict(test: stats.Test | None) -> str:
@@ -313,9 +372,9 @@ def _verdict(test: stats.Test | None) -> str:
 def _difference(left: list[Arm], right: list[Arm]) -> stats.Difference | None:
     """Paired by seed; of cohorts by profile and seed, over the profiles of the headline."""
     if _over(left) == "seeds":
-        return stats.paired(_scores(left), _scores(right))
+        return stats.paired(scores_of(left), scores_of(right))
     scores: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for one, other in _shared(left, right):
+    for one, other in shared(left, right):
         seeds = sorted(set(one["seeds"]) & set(other["seeds"]))
         kept = varied(one["profiles"])
         if not seeds or not kept or one["profiles"]["id"] != other["profiles"]["id"]:
@@ -339,23 +398,6 @@ def _interval(difference: stats.Difference, over: str) -> Json | None:
         "level": stats.LEVEL,
         "over": over,
     }
-
-
-def _nothing_learned(left: list[Json], right: list[Json], *, alone: bool) -> list[str]:
-    """The shared tasks on which nothing was learned, so that no difference there is evidence.
-
-    That is where `right` (`alone`) or both sides are not above the majority class. Differences
-    below it, as on WNLI, tell which of two failures is nearer to chance, and can be large.
-    """
-    best: dict[str, list[Json]] = {}
-    for arm in right if alone else [*left, *right]:
-        best.setdefault(task_name(arm), []).append(arm)
-    shared = {task_name(arm) for arm, _ in _shared(left, right)}
-    return [
-        name
-        for name, arms in best.items()
-        if name in shared and all(arm["over_seeds"]["mean"] <= arm["majority"] for arm in arms)
-    ]
 
 
 def _score_sentence(
@@ -389,70 +431,5 @@ def _score_sentence(
         words += f" Task by task (Holm-corrected): {'; '.join(parts)}."
     if left_out:
         names = ", ".join(map(task_title, left_out))
-        words += f" Left out for scores not above the majority class: {names}."
+        words += f" Left out, as the yardstick is not above the majority class there: {names}."
     return words
-
-
-# --------------------------------------------------------------------------- finding the evidence
-
-
-def _pairs(claim: Json, arms: list[Arm]) -> list[tuple[list[Arm], list[Arm]]]:
-    """The pairs of arms that a claim compares, the deciding one first.
-
-    The choice looks at coverage and size, never at scores.
-    """
-    pairs = []
-    for left in _groups(arms, claim["left"]):
-        wanted = claim["right"] | {field: left[0][field] for field in claim.get("same", ())}
-        rights = [
-            right
-            for right in _groups(arms, wanted)
-            if right[0]["arm"] != left[0]["arm"] and _shared(left, right)
-        ]
-        if rights:
-            pairs.append((left, min(rights, key=lambda right: _cost(right, left))))
-    return sorted(pairs, key=lambda pair: _cost(*pair))
-
-
-def _groups(arms: list[Arm], wanted: Mapping[str, Any]) -> list[list[Arm]]:
-    """Arms that fit, one list (an arm on all its tasks) for each name."""
-    if "variant" not in wanted:
-        arms = main_grid(arms)
-    if "head" not in wanted:
-        arms = plain_heads(arms)
-    fitting = [arm for arm in arms if all(arm[key] == value for key, value in wanted.items())]
-    names = dict.fromkeys(arm["arm"] for arm in fitting)
-    return [[arm for arm in fitting if arm["arm"] == name] for name in names]
-
-
-def _cost(one: list[Arm], other: list[Arm]) -> tuple[Any, ...]:
-    size = statistics.median(arm["bytes"]["total"] for arm in one)
-    return (-len(_shared(one, other)), one[0]["n"] or 0, size, one[0]["arm"])
-
-
-def _shared(left: list[Arm], right: list[Arm]) -> list[tuple[Arm, Arm]]:
-    by_task = {task_name(arm): arm for arm in right}
-    return [(arm, by_task[task_name(arm)]) for arm in left if task_name(arm) in by_task]
-
-
-def _scores(arms: list[Arm]) -> dict[str, dict[int, float]]:
-    return {task_name(arm): scores_by_seed(arm) for arm in arms}
-
-
-def _evidence(
-    left: list[Arm],
-    right: list[Arm],
-    tasks: list[str],
-    seeds: Mapping[str, set[int]] | None = None,
-) -> Json:
-    """The arms and their records on some tasks: of the seeds of each task, where they are given."""
-    return {
-        "arms": [left[0]["arm"], right[0]["arm"]],
-        "records": [
-            path
-            for arm in (*left, *right)
-            if (task := task_name(arm)) in tasks
-            for seed, path in zip(arm["seeds"], arm["records"], strict=True)
-            if seeds is None or seed in seeds[task]
-        ],
-    }

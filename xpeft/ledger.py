@@ -223,6 +223,8 @@ def ledger(
             "adapter_weights": adapter["weights"],
             "soft_masks": 2 * layers * adapters,  # hard ones train as many scores
             "ratio": _ratio(adapter["parameters"], 2 * layers * adapters),
+            "adapter_and_head": adapter["parameters"] + head_parameters(d, 2),
+            "soft_masks_and_head": 2 * layers * adapters + head_parameters(d, 2),
         },
         "measured": measured,
     }

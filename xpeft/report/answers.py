@@ -72,6 +72,8 @@ QUESTIONS = (
             "memory-all-in-binary",
             "all-in-tasks",
             "all-in-seeded",
+            "authors-parity",
+            "authors-parity-base",
         ),
         (("calculation", "the calculation, step by step"), ("allin", "all-in, with its score")),
     ),
@@ -99,14 +101,20 @@ QUESTIONS = (
     Question(
         "Is a bank of trained adapters better than a random one?",
         "Trained adapters come from other tasks, never from the one that is tested.",
-        ("trained-random",),
+        (
+            "trained-random",
+            "trained-random-soft",
+            "parity-soft-trained",
+            "parity-hard-trained",
+        ),
         (("results", "scores over both banks"),),
     ),
     Question(
         "On authors: does a warm bank beat a random one?",
         "A warm bank holds adapters tuned on other authors (donors), who are never among those "
-        "tested.",
-        ("warm-random",),
+        "tested. Masks over it start from what the donors learned together, which is a model in "
+        "itself.",
+        ("warm-random", "authors-bias"),
         (("profiles", "author by author"),),
     ),
     Question(

@@ -13,7 +13,15 @@ from typing import Any
 
 from xpeft.claims import NO_EVIDENCE, VERDICTS
 from xpeft.io import write_text
-from xpeft.report.tables import effect_interval, effect_text, p_sign, power_text, test_text
+from xpeft.report.verdict_words import (
+    checks_text,
+    effect_interval,
+    effect_text,
+    p_text,
+    power_text,
+    test_text,
+    yardstick_text,
+)
 from xpeft.report.words import counted, p_value, signed, task_title, times
 
 Json = dict[str, Any]
@@ -49,15 +57,18 @@ def claims_page(claims: Json, records: str) -> str:
         f"{counted(len(verdicts), 'claim')}, judged on the tier `{claims['tier']}` (on "
         f"{claims['data']}, where a claim does not name other data): {tally}. How a claim is "
         "judged stands in [claims.yaml](xpeft/claims.yaml) and was written down before its "
-        "evidence was there. Effects are in points (hundredths of the score) and paired by seed; "
+        "evidence was there, but for the [changes](#changes) below. Effects are in points "
+        "(hundredths of the score) and paired by seed; "
         "intervals are at 95 % over seeds, of cohorts over profiles and seeds; "
-        "p is one-sided, of the claim's own test. A claim with no verdict has no records yet, or "
-        "none on which anything was learned.",
+        "p is one-sided, of the claim's own test. Of cohorts the profiles of the headline count, "
+        "those whose training rows are not nearly all of one label. A claim with no verdict has "
+        "no records yet, or none on which anything was learned.",
         "",
         *_overview(verdicts),
     ]
     for verdict in verdicts:
         lines += ["", *_section(verdict, records)]
+    lines += ["", *_changes(claims["changes"])]
     return "\n".join(lines) + "\n"
 
 
@@ -90,22 +101,33 @@ def _section(verdict: Json, records: str) -> list[str]:
     if verdict["verdict"] == NO_EVIDENCE:
         return lines
     if verdict["p_value"] is not None:
-        lines.append(f"- p of the claim {p_sign(verdict['p_value'])}.")
+        lines.append(f"- {p_text(verdict)}.")
     if verdict["seeds"]:
         seeds = ", ".join(map(str, verdict["seeds"]))
         tasks = counted(len(verdict["tasks"]), "task")
         lines.append(f"- {tasks}; seeds {seeds}; {counted(len(verdict['records']), 'record')}.")
-    power = power_text(verdict)
-    if power:
-        lines.append(f"- {power}")
+    lines += [f"- {text}" for text in (power_text(verdict), checks_text(verdict)) if text]
     if verdict["tasks"]:
         lines += ["", *_tasks(verdict, records)]
     for other in verdict["also"]:
+        tasks = ", ".join(
+            f"[{task_title(task['task'])}]({records}/{task['task']}/{other['arms'][0]})"
+            for task in other["tasks"]
+        )
         lines += [
             "",
             f"Also, not deciding: `{other['arms'][0]}` against `{other['arms'][1]}`, "
-            f"{other['verdict']}. {other['sentence']}",
+            f"{other['verdict']}. {other['sentence']} Records: {tasks}.",
         ]
+    return lines
+
+
+def _changes(changes: Iterable[Json]) -> list[str]:
+    """What was changed of the claims when evidence was there already."""
+    lines = ["## changes", "", "| date | claims | change | reason |", "| --- | --- | --- | --- |"]
+    for item in changes:
+        names = item["claims"] if item["claims"] == "all" else ", ".join(item["claims"])
+        lines.append(f"| {item['date']} | {names} | {item['change']} | {item['reason']} |")
     return lines
 
 
@@ -116,8 +138,8 @@ def _tasks(verdict: Json, records: str) -> list[str]:
     """A table of the tasks; its first column of numbers leads to the records of the left arm."""
     left, right = verdict["arms"]
     lines = [
-        "| task | effect | 95 % interval | p (Holm) | on its own | against |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| task | effect | 95 % interval | p (Holm) | on its own | against | scores |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for task in verdict["tasks"]:
         points = verdict["unit"] == "points"
@@ -126,6 +148,6 @@ def _tasks(verdict: Json, records: str) -> list[str]:
         lines.append(
             f"| {task_title(task['task'])} | [{effect}]({records}/{task['task']}/{left}) | {ends} "
             f"| {p_value(task.get('p_value'))} | {task.get('verdict') or ''} "
-            f"| [{right}]({records}/{task['task']}/{right}) |"
+            f"| [{right}]({records}/{task['task']}/{right}) | {yardstick_text(task)} |"
         )
     return lines

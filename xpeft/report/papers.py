@@ -19,7 +19,7 @@ from xpeft.errors import XpeftError
 from xpeft.estimate import device_words, plan_json
 from xpeft.io import write_text
 from xpeft.report.summary import read_summary, task_name
-from xpeft.report.tables import effect_text
+from xpeft.report.verdict_words import effect_text
 from xpeft.report.words import distinct, interval, score, task_title
 from xpeft.workflow import Plan
 

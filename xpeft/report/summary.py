@@ -186,21 +186,36 @@ def on_cohorts(arms: Iterable[Arm]) -> list[Arm]:
 def learned(arms: Iterable[Arm]) -> tuple[list[str], list[str]]:
     """The tasks on which a single adapter is above the majority class, and those where it is not.
 
-    Means over tasks are taken over the first: where the yardstick has learned nothing, a distance
-    from it says nothing.
+    Claims are judged on the first, and means over tasks are taken over them: where the yardstick
+    has learned nothing, a distance from it says nothing.
     """
-    plain = plain_heads(main_grid(arms))
-    adapters = [arm for arm in plain if arm["method"] == "single_adapter"]
-    above = [arm["over_seeds"]["mean"] > arm["majority"] for arm in adapters]
-    return (
-        [task_name(arm) for arm, fits in zip(adapters, above, strict=True) if fits],
-        [task_name(arm) for arm, fits in zip(adapters, above, strict=True) if not fits],
-    )
+    found: dict[str, bool] = {}
+    for arm in plain_heads(main_grid(arms)):
+        if arm["method"] == "single_adapter":
+            above = arm["over_seeds"]["mean"] > arm["majority"]
+            found[task_name(arm)] = found.get(task_name(arm), False) or above
+    return [task for task in found if found[task]], [task for task in found if not found[task]]
 
 
 def scores_by_seed(arm: Arm) -> dict[int, float]:
     """Primary score of each seed."""
     return dict(zip(arm["seeds"], arm["scores"], strict=True))
+
+
+def majority_score(cell: Any, result: Any) -> float:
+    """The score of the majority class or, where that is higher, of guessing.
+
+    An accuracy can be below guessing's where what is usual in training is not so in validation, as
+    the place of the answer in COPA.
+    """
+    metric = result["primary"]
+    score = float(result["majority"][metric])
+    if metric != "accuracy" or result["confusion"] is None:
+        return score
+    spec = TASKS.get((cell["suite"], cell["task"]))
+    if spec is not None and spec.answers == "one":
+        return max(score, float(len(result["questions"]["below"]) / result["rows"]["validation"]))
+    return max(score, 1 / len(result["confusion"]))
 
 
 def _make_arms(records: Mapping[str, Record]) -> list[Arm]:
@@ -281,7 +296,7 @@ def _make_arm(group: list[tuple[str, Record]]) -> Arm:
         },
         "rows": results[0]["rows"],
         "encoder": first["run"]["encoder"]["name"],
-        "majority": results[0]["majority"][metric],
+        "majority": majority_score(first["cell"], results[0]),
         "best": results[0]["best"],
         "constant": [r["cell"]["seed"] for r in records if r["result"]["constant"]],
         "parameters": results[0]["parameters"],

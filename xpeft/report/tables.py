@@ -17,6 +17,7 @@ from xpeft.report import allin, bank_sizes, cohort_tables
 from xpeft.report.forms import Table, to_csv, to_latex, to_markdown
 from xpeft.report.overall import make_overall
 from xpeft.report.summary import Arm, main_grid, on_tasks, read_summary, task_name
+from xpeft.report.verdict_words import effect_interval, effect_text
 from xpeft.report.words import (
     arm_title,
     byte_count,
@@ -25,7 +26,6 @@ from xpeft.report.words import (
     loss_text,
     metric_title,
     p_value,
-    points,
     score,
     signed,
     signed_ends,
@@ -359,8 +359,8 @@ def _tuning(tuning: Json) -> Table:
 def _claims(claims: Json | None) -> Table:
     verdicts = (claims or {}).get("verdicts", [])
     fields = ["id", "statement", "source", "test", "margin", "verdict", "effect", "unit", "bound",
-              "interval", "p_value", "equivalence", "detectable", "seeds_needed", "seeds", "arms",
-              "left_out", "records"]  # fmt: skip
+              "interval", "p_value", "p_against", "equivalence", "detectable", "seeds_needed",
+              "seeds", "arms", "left_out", "records"]  # fmt: skip
     data = [{name: verdict[name] for name in fields} for verdict in verdicts]
     rows = [
         [
@@ -415,63 +415,11 @@ def _ledger(ledger: Json | None) -> Table:
 # --------------------------------------------------------------------------------- the pieces
 
 
-def effect_text(verdict: Json) -> str:
-    """The effect of a verdict with its unit."""
-    if verdict["effect"] is None:
-        return "\N{EN DASH}"
-    if verdict["unit"] == "times":
-        return times(verdict["effect"])
-    return f"{signed(verdict['effect'])} points"
-
-
-def effect_interval(verdict: Json) -> str:
-    """The interval of a verdict, in points."""
-    found = verdict["interval"]
-    if found is None:
-        return "exact" if verdict["unit"] == "times" else "\N{EN DASH}"
-    return f"{signed(found['low'])} to {signed(found['high'])}"
-
-
 def iqm_text(middle: Json | None) -> tuple[str, str]:
     """An interquartile mean and its interval, both in points already."""
     if middle is None:
         return "\N{EN DASH}", "no interval"
     return signed(middle["value"]), signed_ends(middle["low"], middle["high"])
-
-
-def test_text(verdict: Json) -> str:
-    """What the test of a verdict asks for."""
-    bound, margin = verdict["bound"] or 0, verdict["margin"] or 0
-    return {
-        "count": f"a ratio of at least {times(bound)}, counted",
-        "ratio": f"a ratio of at least {times(bound)}, counted in trained profiles",
-        "not_worse": f"not worse by {points(margin)} or more (non-inferiority)",
-        "better": "better: a difference above zero (superiority)",
-    }[verdict["test"]]
-
-
-def power_text(verdict: Json) -> str:
-    """What the data of a verdict could have told, in a sentence or two; empty where unknown."""
-    words = []
-    if verdict["equivalence"] is not None:
-        words.append(f"Equivalence within the margin (TOST): p {p_sign(verdict['equivalence'])}.")
-    if verdict["detectable"] is not None:
-        words.append(
-            f"With this spread a difference of {verdict['detectable']:.1f} points from the bound "
-            "is found four times in five."
-        )
-    if verdict["seeds_needed"] is not None:
-        words.append(
-            f"Equal methods would pass a margin of one point four times in five with "
-            f"{verdict['seeds_needed']} seeds."
-        )
-    return " ".join(words)
-
-
-def p_sign(value: float | None) -> str:
-    """A p-value with its sign: `= 0.03`, `< 0.001`."""
-    text = p_value(value)
-    return text if text.startswith("<") or value is None else f"= {text}"
 
 
 def settings_text(settings: Json) -> str:

@@ -8,7 +8,15 @@ from typing import Any
 from xpeft.claims import NO_EVIDENCE, VERDICTS
 from xpeft.report.links import Names, slug
 from xpeft.report.summary import task_name
-from xpeft.report.tables import effect_interval, effect_text, p_sign, power_text, test_text
+from xpeft.report.verdict_words import (
+    checks_text,
+    effect_interval,
+    effect_text,
+    p_text,
+    power_text,
+    test_text,
+    yardstick_text,
+)
 from xpeft.report.words import arm_title, p_value, signed, task_title, times
 
 Json = dict[str, Any]
@@ -103,9 +111,10 @@ def _verdict(verdict: Json, names: Names) -> Json:
         "effect": effect_text(verdict),
         "interval": effect_interval(verdict),
         "over": (verdict["interval"] or {}).get("over", "seeds"),
-        "p_sign": p_sign(verdict["p_value"]),
+        "p": p_text(verdict),
         "seeds": ", ".join(map(str, verdict["seeds"])),
         "power": power_text(verdict),
+        "checks": checks_text(verdict),
         "needs": verdict["needs"],
         "tasks": [
             {
@@ -115,6 +124,7 @@ def _verdict(verdict: Json, names: Names) -> Json:
                 else times(task["effect"]),
                 "interval": effect_interval({"interval": task.get("interval"), "unit": "points"}),
                 "p": p_value(task.get("p_value")),
+                "yardstick": yardstick_text(task),
                 "verdict": task.get("verdict", ""),
                 "kind": slug(task.get("verdict", "")),
             }

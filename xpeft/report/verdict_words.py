@@ -1,0 +1,113 @@
+"""A verdict in words: its effect, its test, what its data could have told, and its checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpeft.report.words import (
+    counted,
+    minus,
+    p_value,
+    points,
+    signed,
+    signed_ends,
+    task_title,
+    times,
+)
+
+Json = dict[str, Any]
+
+
+def effect_text(verdict: Json) -> str:
+    """The effect of a verdict with its unit."""
+    if verdict["effect"] is None:
+        return "\N{EN DASH}"
+    if verdict["unit"] == "times":
+        return times(verdict["effect"])
+    return f"{signed(verdict['effect'])} points"
+
+
+def effect_interval(verdict: Json) -> str:
+    """The interval of a verdict, in points."""
+    found = verdict["interval"]
+    if found is None:
+        return "exact" if verdict["unit"] == "times" else "\N{EN DASH}"
+    return f"{signed(found['low'])} to {signed(found['high'])}"
+
+
+def test_text(verdict: Json) -> str:
+    """What the test of a verdict asks for."""
+    bound, margin = verdict["bound"] or 0, verdict["margin"] or 0
+    return {
+        "count": f"a ratio of at least {times(bound)}, counted",
+        "ratio": f"a ratio of at least {times(bound)}, counted in trained profiles",
+        "not_worse": f"not worse by {points(margin)} or more (non-inferiority)",
+        "better": "better: a difference above zero (superiority)",
+    }[verdict["test"]]
+
+
+def power_text(verdict: Json) -> str:
+    """What the data of a verdict could have told, in a sentence or two; empty where unknown."""
+    words = []
+    if verdict["equivalence"] is not None:
+        words.append(f"Equivalence within the margin (TOST): p {p_sign(verdict['equivalence'])}.")
+    if verdict["detectable"] is not None:
+        words.append(
+            f"With this spread a difference of {verdict['detectable']:.1f} points from the bound "
+            "is found four times in five."
+        )
+    if verdict["seeds_needed"] is not None:
+        words.append(
+            f"Equal methods would pass a margin of one point four times in five with "
+            f"{verdict['seeds_needed']} seeds."
+        )
+    return " ".join(words)
+
+
+def p_text(verdict: Json) -> str:
+    """The p-value of the claim or, where that was contradicted, of its contradiction."""
+    if verdict["verdict"] == "contradicted":
+        return f"p of the contradiction {p_sign(verdict['p_against'])}"
+    return f"p of the claim {p_sign(verdict['p_value'])}"
+
+
+def checks_text(verdict: Json) -> str:
+    """What the choice of tasks does to a verdict; empty where nothing was chosen."""
+    words = []
+    every, without = verdict["with_all"], verdict["without"]
+    if every is not None and every["effect"] is not None:
+        names = ", ".join(map(task_title, verdict["left_out"]))
+        words.append(f"With {names} the effect is {_outcome(every)}.")
+    if without:
+        effects = [one["effect"] for one in without]
+        words.append(
+            "Without one task in turn it is between "
+            f"{signed(min(effects))} and {signed(max(effects))}"
+        )
+        other = [one for one in without if one["verdict"] != verdict["verdict"]]
+        changed = "; ".join(f"without {task_title(o['task'])} {_outcome(o)}" for o in other)
+        words[-1] += f"; the verdict depends on single tasks: {changed}." if other else "."
+    return " ".join(words)
+
+
+def yardstick_text(task: Json) -> str:
+    """What a task's effect is measured against, and on how much; empty for counted ratios."""
+    if "right" not in task:
+        return ""
+    right, majority = (minus(f"{task[name]:.1f}") for name in ("right", "majority"))
+    text = f"{right} (majority {majority}); {counted(task['seeds'], 'seed')}"
+    if task["profiles"]:
+        text += f", {task['profiles'][0]} of {task['profiles'][1]} profiles"
+    return text
+
+
+def _outcome(found: Json) -> str:
+    ends = found["interval"]
+    spread = signed_ends(ends["low"], ends["high"]) if ends else "no interval"
+    return f"{signed(found['effect'])} points ({spread}), {found['verdict']}"
+
+
+def p_sign(value: float | None) -> str:
+    """A p-value with its sign: `= 0.03`, `< 0.001`."""
+    text = p_value(value)
+    return text if text.startswith("<") or value is None else f"= {text}"
