@@ -59,7 +59,7 @@ partial: setup ## Report what there is of a tier (TIER=small), and list what is 
 
 .PHONY: verify
 verify: setup ## Check the committed records, and all that follows from them, against what is expected
-	@xpeft verify config/small.yaml
+	@xpeft verify config/small.yaml --project .
 
 # Committed records come without the jobs and the data that they were made from, so that a plain run
 # would train all of them again.
@@ -87,7 +87,7 @@ papers: setup ## Write CLAIMS.md, ARTIFACT.md and LICENSES.md from the committed
 	@xpeft claims --summary results/small/summary.json --ledger results/small/ledger.json \
 	    --out results/small/claims.json --markdown CLAIMS.md
 	@xpeft papers --summary results/small/summary.json --claims results/small/claims.json \
-	    $(foreach tier,quick small paper,--config config/$(tier).yaml) --out .
+	    $(foreach tier,quick small paper people,--config config/$(tier).yaml) --out .
 
 # A profile may name a config too: the tier on the command line goes before it.
 .PHONY: resume

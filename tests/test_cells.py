@@ -53,6 +53,18 @@ def error(**changes: Any) -> str:
     return str(caught.value).removeprefix("config: ")
 
 
+@pytest.mark.parametrize("key", ["tasks", "arms"])
+def test_tasks_and_arms_come_together_or_there_are_cohorts(key: str) -> None:
+    lacking = {name: value for name, value in BASE.items() if name != key}
+    with pytest.raises(ConfigError, match=f"^{key}: found none, expected at least 1 entry"):
+        make_jobs(resolve_config(lacking))
+    people = {"sets": ["profiles/huffpost"], "arms": {"a": {"method": "head_only"}}}
+    neither = {"tier": "test", "data": {"source": "local", "path": "data"}, "cohorts": people}
+    assert make_jobs(resolve_config(neither)) == []
+    with pytest.raises(ConfigError, match=f"^{key}: found none"):
+        make_jobs(resolve_config({**neither, **lacking}))
+
+
 # ------------------------------------------------------------------------------- the grid
 
 
@@ -333,7 +345,11 @@ def test_templates_that_do_not_fit() -> None:
         ({"tasks": ["glue/nope"]}, "tasks[0]: task glue/nope: unknown task 'nope'; known"),
         ({"tasks": ["embedded/sentiment"]}, "tasks[0]: found embedded/sentiment, which has no"),
         ({"data": {"source": "embedded"}}, "tasks[0]: found glue/rte, expected one of the suite"),
-        ({"data": {"source": "local"}}, "data.path: found null, expected the data folder"),
+        ({"data": {"source": "local"}}, "data.path: found null, expected the data folder;"),
+        (
+            {"cohorts": {"sets": ["profiles/huffpost"], "arms": {"a": {"method": "head_only"}}}},
+            "data.path: found null, expected the data folder of the cohorts;",
+        ),
         (
             {"task_training": {"glue/cola": {}}},
             "task_training.glue/cola: found glue/cola, expected",

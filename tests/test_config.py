@@ -120,7 +120,7 @@ def test_documentation_names_every_key() -> None:
 
 @pytest.mark.parametrize(
     ("name", "jobs", "cells"),
-    [("quick", 5, 15), ("small", 147, 561), ("paper", 424, 2120)],
+    [("quick", 5, 15), ("small", 149, 567), ("paper", 481, 2405), ("people", 0, 0)],
 )
 def test_the_projects_configs(name: str, jobs: int, cells: int) -> None:
     path = ROOT / f"config/{name}.yaml"
@@ -139,7 +139,17 @@ def test_paper_is_the_full_grid() -> None:
     assert {job.encoder.revision for job in jobs} == {"86b5e0934494bd15c9632b12f734a8a67f723594"}
     assert len({(job.suite, job.task) for job in jobs}) == 17
     hard = {(job.bank.n, job.method.k) for job in jobs if job.bank is not None and job.method.k}
-    assert hard == {(100, 18), (100, 50), (150, 75), (200, 100), (400, 200), (800, 400)}
+    assert hard == {
+        (25, 12),
+        (100, 10),
+        (100, 18),
+        (100, 25),
+        (100, 50),
+        (150, 75),
+        (200, 100),
+        (400, 200),
+        (800, 400),
+    }
     assert {job.seeds for job in jobs} == {(0, 1, 2, 3, 4)}
     assert {job.method.method for job in jobs} == set(get_args(Method))
     assert {len(job.tuning.trials) for job in jobs if job.tuning} == {4}  # equal budgets
@@ -246,7 +256,6 @@ def test_the_environment_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) 
         ("settings/learned_gain", "yes", "settings.learned_gain: found 'yes', expected true or"),
         ("tuning", False, "tuning: found false, expected a mapping or null"),
         ("tuning/rows", 3, "tuning.rows: unknown key; did you mean max_rows? known: epochs, h"),
-        ("arms", {}, "arms: found {}, expected at least 1 entry"),
         (
             "arms/head_only",
             {"mask": "soft"},

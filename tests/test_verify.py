@@ -18,13 +18,15 @@ from factory import make_record, make_tier
 from matplotlib.figure import Figure
 
 from xpeft.cli import main
-from xpeft.config import read_yaml
+from xpeft.config import load_config, read_yaml
 from xpeft.io import read_json, sha256_file, write_json
 from xpeft.records import record_path, write_record
+from xpeft.report.claims_page import claims_page
 from xpeft.report.figures import FIGURES
+from xpeft.report.papers import TIERS, make_papers
 from xpeft.verify.checks import verify
 from xpeft.verify.drawn import drawn
-from xpeft.verify.expected import NAME, derive, update_expected
+from xpeft.verify.expected import NAME, derive, evidence, update_expected
 from xpeft.verify.findings import MOST_LINES, Findings
 from xpeft.verify.values import condense, differences
 from xpeft.workflow import Plan
@@ -67,19 +69,49 @@ def check(tier: Path, data: Path | None = None) -> Findings:
     return verify(plan, tier, data or tier / "none")
 
 
+def pages(tier: Path) -> Path:
+    """A project beside a tier, with the pages that its records give."""
+    project = tier.parent
+    (project / "config").symlink_to(ROOT / "config")
+    summary, _, claims = evidence(tier, LEDGER)
+    plans = [Plan.make(load_config(ROOT / f"config/{name}.yaml")) for name in TIERS]
+    found = make_papers(summary, claims, plans, "small/records")
+    found["CLAIMS.md"] = claims_page(claims, "small/records")
+    for name, text in found.items():
+        (project / name).write_text(text)
+    return project
+
+
 def edit(path: Path, change: Callable[[Json], None]) -> None:
     value = read_json(path)
     change(value)
     write_json(path, value)
 
 
+def test_the_pages_say_what_the_records_give_to_the_letter(tier: Path) -> None:
+    project, plan = pages(tier), Plan.make(read_yaml(tier / "config.yaml"), "config.yaml")
+    assert not verify(plan, tier, tier / "none", project).differs
+    page = project / "CLAIMS.md"
+    page.write_text(page.read_text().replace("11,468", "11,648", 1))
+    (project / "LICENSES.md").unlink()
+    wrong, absent = verify(plan, tier, tier / "none", project).differs
+    assert wrong.startswith(f"{page}: line ") and "11,648" in wrong and "make papers" in wrong
+    assert absent.startswith(f"{project / 'LICENSES.md'}: line 1: found 'no line'")
+
+
 # --------------------------------------------------------------------------- what is committed
 
 
-def test_the_committed_evidence_is_as_expected(tmp_path: Path) -> None:
+def test_the_committed_evidence_is_as_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XPEFT_DATA", raising=False)
     plan = Plan.make(read_yaml(ROOT / "config/small.yaml"), "config/small.yaml")
-    found = verify(plan, ROOT / "results/small", tmp_path / "none")
-    assert not found.differs, "after new records: xpeft verify config/small.yaml --update"
+    found = verify(plan, ROOT / "results/small", tmp_path / "none", ROOT)
+    assert not found.differs, (
+        "after new records: xpeft verify config/small.yaml --update, make papers"
+    )
+    assert found.checked["papers"] == 3
     records = len(list((ROOT / "results/small/records").rglob("*.json")))
     assert found.checked["records"] == records > 0
     assert found.checked["files"] > records
@@ -440,7 +472,7 @@ def test_the_data_of_a_figure_are_what_it_shows() -> None:
 
 
 def test_no_figure_is_without_data(made: Path) -> None:
-    figures = derive(made, LEDGER)["figures"]
+    figures = derive(*evidence(made, LEDGER))["figures"]
     assert list(figures) == list(FIGURES)
     others = {"gains", "warm", "map", "overlap", "sizes"}  # of which there are no records here
     for name in set(FIGURES) - others - {"method"}:

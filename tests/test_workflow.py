@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,14 +177,14 @@ def test_the_full_paper_tier_resolves(tmp_path: Path, argv: tuple[object, ...]) 
     (tmp_path / "slurm").symlink_to(ROOT / "slurm")
     (tmp_path / "config").symlink_to(ROOT / "config")
     # 9 tasks x (head_only, single_adapter, full, bitfit, six peers, soft and hard masks over
-    # random banks at five N and over trained ones at two); pools of 8 tasks
+    # random banks at five N and over trained ones at two); 19 ablations on 3; pools of 8 tasks
     assert planned(tmp_path, *argv) == {
         "cells": 1,
-        "job": 424 + 8,
+        "job": 424 + 19 * 3 + 8,
         "data": 17,
         "pool": 8,
         "trained_bank": 34,
-        "train": 424,
+        "train": 424 + 19 * 3,
         "ledger": 1,
         **AGGREGATION,
     }
@@ -325,6 +326,18 @@ def test_a_tier_that_there_is_none_of() -> None:
 def test_a_gpu_is_asked_for_where_the_config_says_so() -> None:
     assert Plan.make(load_config(ROOT / "config/paper.yaml")).gpus == 1
     assert Plan.make(load_config(ROOT / "config/quick.yaml")).gpus == 0
+
+
+def test_tasks_of_the_hub_and_cohorts_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XPEFT_DATA", "/people")
+    config = load_config(ROOT / "config/small.yaml", {"data": {"source": "hub"}})
+    plan = Plan.make(config)
+    task = SimpleNamespace(suite="glue", task="rte")
+    assert plan.data_arguments(task) == "--task glue/rte --source hub"
+    cohort = SimpleNamespace(cohort="huffpost")
+    words = plan.cohort_arguments(cohort)
+    assert words.startswith("--task profiles/huffpost --source local --path /people ")
+    assert plan.cohort_files(cohort) == []  # which `xpeft data` will report
 
 
 def test_evidence(tmp_path: Path) -> None:

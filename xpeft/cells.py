@@ -54,7 +54,7 @@ def _make_jobs(config: Config) -> list[Job]:
         for name, arm in arms:
             if arm["tasks"] is None or task in arm["tasks"]:
                 jobs.append(_job(config, task, name, arm))
-    if not jobs:
+    if arms and not jobs:
         raise ConfigError("arms: found no arm for any task, expected at least one job")
     _check_more(config, [name for name, _ in arms])
     return jobs
@@ -270,6 +270,9 @@ def _encoder(config: Config, task: str) -> dict[str, Any]:
 
 def _check_common(config: Config) -> None:
     tasks, data, encoder = config["tasks"], config["data"], config["encoder"]
+    for key, other in (("tasks", "arms"), ("arms", "tasks")):
+        if not config[key] and (config[other] or config["cohorts"] is None):
+            raise ConfigError(f"{key}: found none, expected at least 1 entry")
     for i, task in enumerate(tasks):
         _check_task(f"tasks[{i}]", task, data["source"])
     sources = [] if config["pool"] is None else config["pool"]["tasks"]
@@ -285,9 +288,12 @@ def _check_common(config: Config) -> None:
     for name, arm in config["arms"].items():
         for i, task in enumerate(arm["tasks"] or []):
             _check_known(f"arms.{name}.tasks[{i}]", task, tasks)
-    if data["source"] == "local" and data["path"] is None:
+    local = data["source"] == "local" or (data["source"] == "hub" and config["cohorts"] is not None)
+    if local and data["path"] is None:
         raise ConfigError(
-            "data.path: found null, expected the data folder; set it, or the variable XPEFT_DATA"
+            "data.path: found null, expected the data folder"
+            + (" of the cohorts" if data["source"] == "hub" else "")
+            + "; set it, or the variable XPEFT_DATA"
         )
     if isinstance(config["bank"]["n"], list):
         raise ConfigError("bank.n: found a list, expected a whole number; lists go into an arm")

@@ -69,7 +69,7 @@ def resolve_config(value: Mapping[str, Any], where: str = "config") -> Config:
         first = min(errors, key=lambda error: ([str(part) for part in error.absolute_path]))
         raise ConfigError(f"{where}: {_message(first)}")
     filled: Config = _fill(schema(), plain)
-    if filled["data"]["source"] == "local":
+    if filled["data"]["source"] != "embedded":  # cohorts are local also beside tasks of the hub
         path = os.environ.get(DATA_VARIABLE) or filled["data"]["path"]
         # one spelling: it is a parameter of the workflow, which runs again what one has changed of
         filled["data"]["path"] = path and os.path.normpath(path)
@@ -300,7 +300,7 @@ def documentation() -> str:
         "",
         "<!-- Written by `xpeft config docs` from workflow/schemas/config.schema.json. -->",
         "",
-        "A config is a YAML file; those in `config/` (quick, small, paper)",
+        "A config is a YAML file; those in `config/` (quick, small, paper, people)",
         "are the project's. Snakemake takes one with `--configfile`, and single values with",
         "`--config`, as in `--config 'data={path: /data}' results=/scratch/results`. The verbs",
         "of `xpeft` take it with `--config FILE`.",

@@ -117,7 +117,12 @@ def canonical_json(value: Any) -> str:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` atomically as readable JSON with sorted keys; NaN is refused."""
-    write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -254,8 +254,11 @@ class Plan:
                 would delete what it has before it finds that it cannot make it again.
         """
         data = self.config["data"]
-        words = ["--task", task, "--source", data["source"]]
-        if data["source"] != "local":
+        local = data["source"] == "local" or (
+            data["source"] == "hub" and task.startswith("profiles/")  # the hub has no cohorts
+        )
+        words = ["--task", task, "--source", "local" if local else data["source"]]
+        if not local:
             return words
         prepared = Path(self.root, "data", task)
         if (prepared / "meta.json").exists() and not Path(data["path"]).is_dir():
@@ -292,7 +295,7 @@ class Plan:
 
         A missing file is left to `xpeft data` to report.
         """
-        if self.config["data"]["source"] != "local":
+        if self.config["data"]["source"] == "embedded":
             return []
         from xpeft.data.cohort_readers import cohort_files
         from xpeft.data.cohort_specs import get_cohort

@@ -172,7 +172,8 @@ def _add_verify(verbs: Verbs) -> None:
         "verify",
         "Check committed records, and all that follows from them, against what is expected.",
         _verify,
-        "xpeft verify config/small.yaml --data data\nxpeft verify config/small.yaml --update",
+        "xpeft verify config/small.yaml --data data --project .\n"
+        "xpeft verify config/small.yaml --update",
     )
     verb.add_argument("config", type=Path, metavar="FILE", help="config of the tier, a YAML file")
     add_file(
@@ -185,6 +186,12 @@ def _add_verify(verbs: Verbs) -> None:
         verb, "--data", "data folder, hashed where it is there (default: the config's)",
         metavar="DIR",
     )  # fmt: skip
+    add_file(
+        verb,
+        "--project",
+        "folder of CLAIMS.md, ARTIFACT.md, LICENSES.md and config/: these are compared too",
+        metavar="DIR",
+    )
     verb.add_argument(
         "--update",
         action="store_true",
@@ -313,6 +320,7 @@ def _verify(args: Args) -> int:
     if args.update:
         print(update_expected(folder, plan.config["ledger"]))
         return 0
-    findings = verify(plan, folder, args.data or Path(plan.config["data"]["path"] or "data"))
+    data = args.data or Path(plan.config["data"]["path"] or "data")
+    findings = verify(plan, folder, data, args.project)
     print(findings.text())
     return DIFFERS if findings.differs else 0

@@ -17,7 +17,7 @@ from xpeft.data.cohort_specs import COHORTS
 from xpeft.data.specs import TASKS
 from xpeft.errors import XpeftError
 from xpeft.estimate import device_words, plan_json
-from xpeft.io import write_text
+from xpeft.io import json_text, write_text
 from xpeft.report.summary import read_summary, task_name
 from xpeft.report.verdict_words import effect_text
 from xpeft.report.words import distinct, interval, score, task_title
@@ -29,6 +29,9 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 PAPERS = {"ARTIFACT.md": "artifact.md.j2", "LICENSES.md": "licences.md.j2"}
 """The files, and the template of each."""
+
+TIERS = ("quick", "small", "paper", "people")
+"""The project's own tiers, whose configs ARTIFACT.md shows."""
 
 
 def write_papers(
@@ -80,6 +83,7 @@ def make_papers(summary: Json, claims: Json, plans: Sequence[Plan], records: str
         "actual": _actual(summary, used),
         "claims": [_claim(verdict, used) for verdict in claims["verdicts"]],
         "experiments": _experiments(summary, plan, used, records),
+        "cut": _cut(summary),
         "data": _licences(),
     }
     return {name: environment.get_template(file).render(values) for name, file in PAPERS.items()}
@@ -138,6 +142,7 @@ def _experiments(
     for arm in summary["arms"]:
         job = f"{task_name(arm)}/{arm['arm']}"
         spread = arm["over_seeds"]
+        runs = [summary["records"][path]["run"] for path in arm["records"]]
         rows.append(
             {
                 "task": task_title(task_name(arm)),
@@ -148,12 +153,33 @@ def _experiments(
                 "seeds": ", ".join(map(str, arm["seeds"])),
                 "planned": _planned(plan, job, arm["seeds"]),
                 "used": f"{used[job]:.2f}",
-                "processor": distinct(
-                    summary["records"][path]["run"]["processor"] for path in arm["records"]
-                ),
+                "memory": _memory(runs),
+                "disk": f"{_disk(summary, arm) / 1e6:.2f}",
+                "processor": distinct(run["processor"] for run in runs),
             }
         )
     return rows
+
+
+def _memory(runs: Sequence[Json]) -> str:
+    peaks = [peak for run in runs if (peak := run.get("peak_memory_bytes"))]
+    return f"{max(peaks) / 1e9:.1f}" if peaks else "\N{EN DASH}"
+
+
+def _disk(summary: Json, arm: Json) -> int:
+    """Bytes of an arm's records, as they are written."""
+    return sum(len(json_text(summary["records"][path])) for path in arm["records"])
+
+
+def _cut(summary: Json) -> str:
+    """The tasks of which not all training rows were taken, with their numbers."""
+    found = {}
+    for arm in summary["arms"]:
+        spec = TASKS.get((arm["suite"], arm["task"]))
+        rows = arm["rows"]["train"]
+        if spec is not None and spec.size is not None and rows < spec.size.train:
+            found[task_title(spec.name)] = f"{rows:,} of {spec.size.train:,}"
+    return ", ".join(f"{name} {rows}" for name, rows in found.items())
 
 
 def _planned(plan: Plan | None, job: str, seeds: list[int]) -> str:

@@ -53,15 +53,18 @@ TIER_TITLES = {
     "quick": "Quick tier: generated English sentences",
     "small": "Small tier: real tasks and people, a small real encoder",
     "paper": "Paper tier: real tasks, the paper's encoder",
+    "people": "People tier: authors and annotators, the paper's encoder",
 }
 
 TIER_NOTES = {
     "quick": "Sentences made by a grammar that ships with the code, with a known best possible "
     "accuracy. It runs in minutes and shows that the machinery works; it says nothing about "
     "natural language.",
-    "small": "The real GLUE training and validation sets with a sentence encoder of six blocks. "
+    "small": "Real tasks and people with a sentence encoder of six blocks. Validation sets are "
+    "whole; of the largest tasks a part of the training rows is taken, as ARTIFACT.md says. "
     "Evidence about the method, at a smaller scale than the paper's.",
     "paper": "The scale that the paper describes.",
+    "people": "The authors of the paper and others, at the scale that it describes.",
 }
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from xpeft.config import load_config
 from xpeft.errors import DataError, RecordError
 from xpeft.examples import compare_from, paths_of, tasks_of
 from xpeft.io import read_json, sha256_file
 from xpeft.records import Record, read_record, record_path
-from xpeft.verify.expected import DERIVED, EXAMPLES, derive, file_hashes, read_expected
+from xpeft.report.claims_page import claims_page
+from xpeft.report.papers import TIERS, make_papers
+from xpeft.verify.expected import DERIVED, EXAMPLES, derive, evidence, file_hashes, read_expected
 from xpeft.verify.findings import Findings
 from xpeft.verify.inputs import check_inputs
 from xpeft.verify.values import differences
@@ -21,7 +26,7 @@ Json = dict[str, Any]
 _AGAIN = "run xpeft examples again"
 
 
-def verify(plan: Plan, folder: Path, data: Path) -> Findings:
+def verify(plan: Plan, folder: Path, data: Path, project: Path | None = None) -> Findings:
     """Check a tier against what is expected of it.
 
     What follows from the records needs all of them: one that is not valid leaves it unchecked.
@@ -30,21 +35,26 @@ def verify(plan: Plan, folder: Path, data: Path) -> Findings:
         plan: of the config that the records are of.
         folder: of the tier, with `expected.json`.
         data: the data folder; hashed where it is there.
+        project: folder of CLAIMS.md and the papers, which are compared with what the records give,
+            and of `config/`; None leaves them out.
 
     Raises:
         XpeftError: there is no readable `expected.json`.
+        ConfigError: a config of the project is missing or invalid.
     """
     expected, findings = read_expected(folder), Findings()
     _check_files(findings, file_hashes(folder), expected["files"])
     records = _check_records(findings, folder)
     try:
-        found = derive(folder, plan.config["ledger"])
+        summary, counted, claims = evidence(folder, plan.config["ledger"])
     except RecordError as error:
         if str(error) not in findings.differs:
             findings.differs.append(str(error))
         findings.not_checked.append(f"{', '.join(DERIVED)}: no summary can be made")
     else:
-        _check_derived(findings, found, expected)
+        _check_derived(findings, derive(summary, counted, claims), expected)
+        if project is not None:
+            _check_papers(findings, project, folder / "records", summary, claims)
         _check_examples(findings, folder, records, plan)
     check_inputs(findings, records, plan, folder, data)
     return findings
@@ -91,6 +101,31 @@ def _check_derived(findings: Findings, found: Json, expected: Json) -> None:
             left = {name: found[kind][name]} if name in found[kind] else {}
             right = {name: expected[kind][name]} if name in expected[kind] else {}
             findings.check(kind, differences({kind: left}, {kind: right}))
+
+
+def _check_papers(
+    findings: Findings, project: Path, records: Path, summary: Json, claims: Json
+) -> None:
+    """The pages for people say what the records give, to the letter."""
+    place = Path(os.path.relpath(records, project)).as_posix()
+    plans = [
+        Plan.make(load_config(path), str(path))
+        for path in (project / "config" / f"{tier}.yaml" for tier in TIERS)
+    ]
+    pages = {"CLAIMS.md": claims_page(claims, place)}
+    pages |= make_papers(summary, claims, plans, place)
+    for name, text in pages.items():
+        path = project / name
+        found = path.read_text(encoding="utf-8") if path.is_file() else ""
+        findings.check("papers", _first_difference(path, found, text))
+
+
+def _first_difference(path: Path, found: str, expected: str) -> list[str]:
+    lines = zip_longest(found.splitlines(), expected.splitlines(), fillvalue="no line")
+    for number, (one, other) in enumerate(lines, start=1):
+        if one != other:
+            return [f"{path}: line {number}: found {one!r}, expected {other!r}; run make papers"]
+    return []
 
 
 def _check_examples(

@@ -61,7 +61,7 @@ def make_expected(folder: Path, account: Mapping[str, Any]) -> Json:
     Raises:
         RecordError: there are no records, or one is invalid.
     """
-    return {"schema": SCHEMA, "files": file_hashes(folder)} | derive(folder, account)
+    return {"schema": SCHEMA, "files": file_hashes(folder)} | derive(*evidence(folder, account))
 
 
 def read_expected(folder: Path) -> Json:
@@ -89,15 +89,19 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(paths)}
 
 
-def derive(folder: Path, account: Mapping[str, Any]) -> Json:
-    """Tier, verdicts, tables and figures from the records of a tier; see `make_expected`."""
+def evidence(folder: Path, account: Mapping[str, Any]) -> tuple[Json, Json, Json]:
+    """Summary, ledger and claims of a tier, from its files as they are; see `make_expected`."""
     examples = folder / EXAMPLES
     summary = make_summary(folder / "records", examples=examples if examples.is_file() else None)
     if not summary["records"]:
         raise RecordError(f"{folder / 'records'}: found no records, expected at least one")
     options = {key: value for key, value in account.items() if key != "encoder"}
     counted = ledger(encoder_shape(account["encoder"]), **options)
-    claims = judge(load_claims(), summary, [counted])
+    return summary, counted, judge(load_claims(), summary, [counted])
+
+
+def derive(summary: Json, counted: Json, claims: Json) -> Json:
+    """Tier, verdicts, tables and figures from what `evidence` returns."""
     tables = make_tables(summary, counted, claims)
     return {
         "tier": summary["tier"],
