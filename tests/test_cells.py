@@ -56,12 +56,12 @@ def error(**changes: Any) -> str:
 @pytest.mark.parametrize("key", ["tasks", "arms"])
 def test_tasks_and_arms_come_together_or_there_are_cohorts(key: str) -> None:
     lacking = {name: value for name, value in BASE.items() if name != key}
-    with pytest.raises(ConfigError, match=f"^{key}: found none, expected at least 1 entry"):
+    with pytest.raises(ConfigError, match=f"^config: {key}: found none, expected at least 1 entry"):
         make_jobs(resolve_config(lacking))
     people = {"sets": ["profiles/huffpost"], "arms": {"a": {"method": "head_only"}}}
     neither = {"tier": "test", "data": {"source": "local", "path": "data"}, "cohorts": people}
     assert make_jobs(resolve_config(neither)) == []
-    with pytest.raises(ConfigError, match=f"^{key}: found none"):
+    with pytest.raises(ConfigError, match=f"^config: {key}: found none"):
         make_jobs(resolve_config({**neither, **lacking}))
 
 
