@@ -270,3 +270,49 @@ def test_performance_profile_by_hand() -> None:
     assert [share.value for share in found] == pytest.approx([1.0, 0.75, 0.375, 0.0])
     assert all(share.low <= share.value <= share.high for share in found)
     assert stats.performance_profile({}, [0.0]) == []
+
+
+def test_the_bootstrap_of_few_seeds_is_as_narrow_as_the_report_says() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.array([0.0, -0.05, -0.1, -0.2])
+
+    def coverage(seeds: int) -> float:
+        held = []
+        for _ in range(300):
+            runs = centres[:, None] + rng.normal(0, 0.01, (4, seeds))
+            found = stats.iqm({f"{i}": row for i, row in enumerate(runs.tolist())}, draws=300)
+            assert found is not None
+            held.append(found.low <= -0.075 <= found.high)  # the mean of the middle two
+        return float(np.mean(held))
+
+    assert 0.72 < coverage(3) < 0.88
+    assert 0.80 < coverage(5) < 0.93
+
+
+def test_components_are_found_again() -> None:
+    rng = np.random.default_rng(0)
+    draws, seeds, between, within = 400, 3, 0.03, 0.01
+    scores = rng.normal(0, between, (draws, 1)) + rng.normal(0, within, (draws, seeds))
+    found = stats.components(scores.tolist())
+    assert found is not None
+    assert found.between == pytest.approx(between, rel=0.1)
+    assert found.within == pytest.approx(within, rel=0.1)
+    assert found.p_value < 1e-6
+
+
+def test_components_by_hand() -> None:
+    found = stats.components([[0.1, 0.3], [0.5, 0.7]])  # F = 0.16 / 0.02 with 1 and 2 degrees
+    assert found is not None
+    assert found.means == pytest.approx([0.2, 0.6])
+    assert found.within == pytest.approx(0.02**0.5)
+    assert found.between == pytest.approx((0.08 - 0.01) ** 0.5)
+    assert found.p_value == pytest.approx(0.1056, abs=1e-4)
+    alike = stats.components([[0.1, 0.3], [0.3, 0.1]])
+    assert alike is not None
+    assert alike.between == 0
+
+
+def test_components_need_groups_with_a_spread() -> None:
+    assert stats.components([[0.1, 0.2]]) is None
+    assert stats.components([[0.1], [0.2]]) is None
+    assert stats.components([[0.1, 0.1], [0.2, 0.2]]) is None

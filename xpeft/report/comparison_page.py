@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from xpeft.report import allin, bank_sizes, figures, frontier
+from xpeft.report import allin, bank_draws, bank_sizes, figures, frontier
 from xpeft.report.drawing import inline_svg
 from xpeft.report.links import Names
 from xpeft.report.overall import make_overall, performance_figure
@@ -212,6 +212,14 @@ def ablations_section(arms: Sequence[Arm], names: Names) -> list[Json]:
         }
         for arm in arms
         if arm["variant"]
+    ]
+
+
+def draws_section(arms: Sequence[Arm], names: Names) -> list[Json]:
+    """How much the draw of a random bank matters, a row for each task."""
+    return [
+        {"cells": bank_draws.row_text(draws), "href": names.arm(draws.arms[-1])}
+        for draws in bank_draws.make_draws(arms)
     ]
 
 

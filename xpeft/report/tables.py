@@ -13,7 +13,7 @@ from typing import Any
 from xpeft.claims import read_claims
 from xpeft.io import write_text
 from xpeft.ledger import read_ledger
-from xpeft.report import allin, bank_sizes, cohort_tables
+from xpeft.report import allin, bank_draws, bank_sizes, cohort_tables
 from xpeft.report.forms import Table, to_csv, to_latex, to_markdown
 from xpeft.report.overall import make_overall
 from xpeft.report.summary import Arm, main_grid, on_tasks, read_summary, task_name
@@ -37,7 +37,7 @@ Json = dict[str, Any]
 
 TABLES = (
     "scores", "records", "gaps", "examples", "overall", "ablations", "tuning", "claims", "ledger",
-    "sizes", "allin", "cohorts", "comparisons", "profiles",
+    "draws", "sizes", "allin", "cohorts", "comparisons", "profiles",
 )  # fmt: skip
 """The names of the files; all are always written, without evidence with a header alone."""
 
@@ -79,6 +79,7 @@ def make_tables(summary: Json, ledger: Json | None, claims: Json | None) -> dict
         "tuning": _tuning(summary["tuning"]),
         "claims": _claims(claims),
         "ledger": _ledger(ledger),
+        "draws": bank_draws.make_table(arms),
         "sizes": bank_sizes.make_table(arms, summary["step"]),
         "allin": allin.make_table(arms),
         **cohort_tables.make_cohort_tables(summary),

@@ -10,6 +10,7 @@ from xpeft.report import cohort_page, figures
 from xpeft.report.comparison_page import (
     ablations_section,
     all_in_section,
+    draws_section,
     gaps_section,
     headline_figures,
     overall_section,
@@ -75,6 +76,7 @@ def tier_section(
         "tuning": tuning_section(summary),
         "budget": budget_words(summary),
         "ablations": ablations_section(arms, names),
+        "draws": draws_section(arms, names),
         "provenance": provenance_section(summary),
         "records": records_section(summary, names),
         "place": place,
