@@ -144,7 +144,7 @@ def make_record(
             "tier": tier,
             "suite": suite,
             "task": name,
-            "arm": f"{arm}-{variant}" if variant else arm,
+            "arm": f"{arm}-{variant.replace(' ', '')}" if variant else arm,
             "method": fields["method"],
             "mask": fields.get("mask"),
             "bank": fields.get("bank"),

@@ -18,15 +18,13 @@ def test_draws_of_one_bank_over_the_seeds_that_all_have(tmp_path: Path) -> None:
     make_tier(tmp_path, tasks=("glue/sst2", "glue/stsb"), seeds=3)
     for number in (1, 2):
         for seed in range(2 if number == 2 else 3):
-            record = make_record("glue/sst2", HARD, seed)
-            record["cell"] |= {"arm": f"{HARD}-bank{number}", "variant": f"bank seed {number}"}
+            record = make_record("glue/sst2", HARD, seed, variant=f"bank seed {number}")
             write_record(tmp_path / "records" / record_path(record["cell"]), record)
-    tied = make_record("glue/sst2", HARD, 0)
-    tied["cell"] |= {"arm": f"{HARD}-tied", "variant": "tied"}
+    tied = make_record("glue/sst2", HARD, 0, variant="tied")
     write_record(tmp_path / "records" / record_path(tied["cell"]), tied)
     arms = make_summary(tmp_path / "records")["arms"]
     (draws,) = make_draws(arms)
-    assert [arm["arm"] for arm in draws.arms] == [HARD, f"{HARD}-bank1", f"{HARD}-bank2"]
+    assert [arm["arm"] for arm in draws.arms] == [HARD, f"{HARD}-bankseed1", f"{HARD}-bankseed2"]
     assert draws.seeds == [0, 1]
     own = {arm["arm"]: arm["scores"] for arm in draws.arms}
     assert draws.components.means == pytest.approx([sum(s[:2]) / 2 for s in own.values()])

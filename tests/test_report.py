@@ -64,7 +64,7 @@ def finish(folder: Path) -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both tiers, finished; the small one with ablations."""
     root = tmp_path_factory.mktemp("report") / "results"
-    make_tier(root / "small", tasks=REAL, variants=("norm-none", "scale-mean"))
+    make_tier(root / "small", tasks=REAL, variants=("norm-none", "scale-mean", "bank seed 1"))
     make_tier(root / "quick", tier="quick", tasks=MADE)
     for tier in ("small", "quick"):
         finish(root / tier)
@@ -122,7 +122,7 @@ def parsed(page: str) -> Page:
 def test_the_summary_holds_every_record_and_where_it_lies(results: Path) -> None:
     summary = read_summary(results / "small" / "summary.json")
     assert summary["tier"] == "small"
-    assert len(summary["records"]) == (len(REAL) * 4 + 2) * 3
+    assert len(summary["records"]) == (len(REAL) * 4 + 3) * 3
     for path, record in summary["records"].items():
         assert record == read_json(results / "small" / "records" / path)
     assert sum(len(arm["records"]) for arm in summary["arms"]) == len(summary["records"])
