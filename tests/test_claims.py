@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from factory import (
     QUICK,
@@ -24,7 +25,7 @@ from xpeft.errors import ConfigError
 from xpeft.io import read_json, write_json
 from xpeft.records import record_path, write_record
 from xpeft.report.claims_page import write_claims_page
-from xpeft.report.summary import majority_score, make_summary, write_summary
+from xpeft.report.summary import majority_score, make_summary, varied, write_summary
 from xpeft.report.verdict_words import checks_text, p_text, yardstick_text
 
 
@@ -324,6 +325,18 @@ def test_a_claim_on_authors_takes_all_sets_whatever_their_banks_size(tmp_path: P
             "profiles/md_agreement",
         ]
         assert found["interval"]["over"] == "profiles and seeds"
+        for task in found["tasks"]:
+            counted, everybody = task["profiles"]
+            assert 0 < counted < everybody
+            own = {a["arm"]: a for a in arms if f"{a['suite']}/{a['task']}" == task["task"]}
+            right, left = own[found["arms"][1]], own[found["arms"][0]]
+            kept = varied(right["profiles"])
+            means = [
+                np.mean([[row[i] for i in kept] for row in side["profiles"]["accuracy"]])
+                for side in (left, right)
+            ]
+            assert task["right"] == pytest.approx(100 * means[1])
+            assert task["effect"] == pytest.approx(100 * (means[0] - means[1]))
     assert verdict("authors-parity", arms)["verdict"] == NO_EVIDENCE  # the arm is not there
 
 
@@ -386,9 +399,20 @@ def test_a_verdict_says_which_single_tasks_it_depends_on() -> None:
     assert "without CoLA" not in checks_text(found)
 
 
+def test_a_task_without_a_shared_seed_is_not_one_of_those_left_out_in_turn() -> None:
+    head = arm("head", {"sst2": [0.6, 0.61], "cola": [0.6, 0.61], "mrpc": [0.6, 0.6]},
+               method="head_only")  # fmt: skip
+    masks = arm("hard", {"sst2": [0.7, 0.72], "cola": [0.7, 0.7], "mrpc": [0.7, 0.7]}, **HARD)
+    masks[2]["seeds"] = [7, 8]
+    found = verdict("random-hard", head + masks)
+    assert len(found["tasks"]) == 2
+    assert found["without"] == []
+    assert checks_text(found) == ""
+
+
 def test_a_task_says_what_it_was_measured_against() -> None:
     (task,) = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812))["tasks"]
-    assert yardstick_text(task) == "80.0 (majority 50.0); 2 seeds"
+    assert yardstick_text(task) == "80.5 (majority 50.0); 2 seeds"  # of those that both have
     contradicted = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812, 0.759))
     assert p_text(contradicted).startswith("p of the contradiction ")
     assert contradicted["p_against"] < 0.025 < contradicted["p_value"]
@@ -418,6 +442,11 @@ def test_guessing_is_the_least_that_an_accuracy_must_beat(
     ("change", "message"),
     [
         ({"date": "2026-11-24"}, r"changes\[0\]: expected the fields date, claims"),
+        (None, r"changes\[0\]: expected the fields date, claims"),
+        (
+            {"date": "2026-11-24", "claims": "parity-soft", "change": "a", "reason": "b"},
+            r"changes\[0\]\.claims: found 'parity-soft', expected all or a list of ids",
+        ),
         (
             {"date": "2026-11-24", "claims": ["no-such"], "change": "a", "reason": "b"},
             r"changes\[0\]\.claims: found 'no-such', expected the id of a claim",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import html
 import itertools
 import json
 import os
@@ -39,6 +40,7 @@ from xpeft.errors import RecordError, XpeftError
 from xpeft.io import read_json, write_json
 from xpeft.records import record_path, write_record
 from xpeft.report import figures
+from xpeft.report.bank_draws import make_draws, row_text
 from xpeft.report.figures import FIGURES, write_figures
 from xpeft.report.forms import to_latex
 from xpeft.report.frontier import bytes_figure
@@ -327,6 +329,14 @@ def test_best_possible_and_majority_stand_beside_the_scores(page: str) -> None:
     assert ">95.0</a>" in quick
     assert "best possible</th>" not in page[: page.index('<h2 id="quick">')]
     assert page.count("majority class</th>") == len(REAL) + len(MADE)
+
+
+def test_the_draws_of_a_bank_stand_below_the_ablations(page: str, results: Path) -> None:
+    (draws,) = make_draws(read_summary(results / "small" / "summary.json")["arms"])
+    block = page[page.index("How much the draw of a random bank matters") :]
+    block = block[: block.index("</table>")]
+    for cell in row_text(draws):
+        assert f">{html.escape(cell)}<" in block
 
 
 def test_tuning_is_said_with_its_budget(page: str, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from xpeft.report.figures import FIGURES
 from xpeft.report.papers import TIERS, make_papers
 from xpeft.verify.checks import verify
 from xpeft.verify.drawn import drawn
-from xpeft.verify.expected import NAME, derive, evidence, update_expected
+from xpeft.verify.expected import NAME, derive, judged, update_expected
 from xpeft.verify.findings import MOST_LINES, Findings
 from xpeft.verify.values import condense, differences
 from xpeft.workflow import Plan
@@ -73,7 +73,7 @@ def pages(tier: Path) -> Path:
     """A project beside a tier, with the pages that its records give."""
     project = tier.parent
     (project / "config").symlink_to(ROOT / "config")
-    summary, _, claims = evidence(tier, LEDGER)
+    summary, _, claims = judged(tier, LEDGER)
     plans = [Plan.make(load_config(ROOT / f"config/{name}.yaml")) for name in TIERS]
     found = make_papers(summary, claims, plans, "small/records")
     found["CLAIMS.md"] = claims_page(claims, "small/records")
@@ -94,9 +94,12 @@ def test_the_pages_say_what_the_records_give_to_the_letter(tier: Path) -> None:
     page = project / "CLAIMS.md"
     page.write_text(page.read_text().replace("11,468", "11,648", 1))
     (project / "LICENSES.md").unlink()
-    wrong, absent = verify(plan, tier, tier / "none", project).differs
+    artifact = project / "ARTIFACT.md"
+    artifact.write_bytes(artifact.read_bytes().replace(b"\n", b"\r\n\xff", 1))
+    wrong, damaged, absent = verify(plan, tier, tier / "none", project).differs
     assert wrong.startswith(f"{page}: line ") and "11,648" in wrong and "make papers" in wrong
-    assert absent.startswith(f"{project / 'LICENSES.md'}: line 1: found 'no line'")
+    assert damaged.startswith(f"{artifact}: line 1: found '# Artifact appendix\\r', expected")
+    assert absent.startswith(f"{project / 'LICENSES.md'}: line 1: found ''")
 
 
 # --------------------------------------------------------------------------- what is committed
@@ -472,7 +475,7 @@ def test_the_data_of_a_figure_are_what_it_shows() -> None:
 
 
 def test_no_figure_is_without_data(made: Path) -> None:
-    figures = derive(*evidence(made, LEDGER))["figures"]
+    figures = derive(*judged(made, LEDGER))["figures"]
     assert list(figures) == list(FIGURES)
     others = {"gains", "warm", "map", "overlap", "sizes"}  # of which there are no records here
     for name in set(FIGURES) - others - {"method"}:

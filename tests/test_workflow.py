@@ -328,16 +328,21 @@ def test_a_gpu_is_asked_for_where_the_config_says_so() -> None:
     assert Plan.make(load_config(ROOT / "config/quick.yaml")).gpus == 0
 
 
-def test_tasks_of_the_hub_and_cohorts_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XPEFT_DATA", "/people")
+def test_tasks_of_the_hub_and_cohorts_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XPEFT_DATA", str(tmp_path))
+    file = tmp_path / "news/huffpost.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
     config = load_config(ROOT / "config/small.yaml", {"data": {"source": "hub"}})
     plan = Plan.make(config)
     task = SimpleNamespace(suite="glue", task="rte")
     assert plan.data_arguments(task) == "--task glue/rte --source hub"
     cohort = SimpleNamespace(cohort="huffpost")
     words = plan.cohort_arguments(cohort)
-    assert words.startswith("--task profiles/huffpost --source local --path /people ")
-    assert plan.cohort_files(cohort) == []  # which `xpeft data` will report
+    assert words.startswith(f"--task profiles/huffpost --source local --path {tmp_path} ")
+    assert plan.cohort_files(cohort) == [str(file)]
 
 
 def test_evidence(tmp_path: Path) -> None:

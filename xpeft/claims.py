@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from xpeft.evidence import evidence, nothing_learned, pairs_of, scores_of, share
 from xpeft.io import read_made, write_json
 from xpeft.ledger import read_ledger
 from xpeft.report.pairs import accuracy_rows
-from xpeft.report.summary import Arm, read_summary, task_name, varied
+from xpeft.report.summary import Arm, read_summary, scores_by_seed, task_name, varied
 from xpeft.report.words import counted, ends, signed, task_title, times
 
 SCHEMA = 1
@@ -117,14 +117,23 @@ def load_claims(path: str | os.PathLike[str] = CLAIMS_FILE) -> Json:
         if claim["id"] in seen:
             raise ConfigError(f"{where}.id: found {claim['id']!r} twice")
         seen.add(claim["id"])
-    for index, change in enumerate(value.get("changes") or []):
-        where = f"{path}: changes[{index}]"
-        if set(change) != set(_CHANGE):
-            raise ConfigError(f"{where}: expected the fields {', '.join(_CHANGE)}")
-        for name in [] if change["claims"] == "all" else change["claims"]:
-            if name not in seen:
-                raise ConfigError(f"{where}.claims: found {name!r}, expected the id of a claim")
+    _check_changes(path, value.get("changes", []), seen)
     return value
+
+
+def _check_changes(path: str | os.PathLike[str], changes: Any, ids: Collection[str]) -> None:
+    if not isinstance(changes, list):
+        raise ConfigError(f"{path}: changes: found {changes!r}, expected a list")
+    for index, change in enumerate(changes):
+        where = f"{path}: changes[{index}]"
+        if not isinstance(change, dict) or set(change) != set(_CHANGE):
+            raise ConfigError(f"{where}: expected the fields {', '.join(_CHANGE)}")
+        names = change["claims"]
+        if names != "all" and not isinstance(names, list):
+            raise ConfigError(f"{where}.claims: found {names!r}, expected all or a list of ids")
+        for name in [] if names == "all" else names:
+            if name not in ids:
+                raise ConfigError(f"{where}.claims: found {name!r}, expected the id of a claim")
 
 
 def read_claims(path: str | os.PathLike[str]) -> Json:
@@ -133,7 +142,7 @@ def read_claims(path: str | os.PathLike[str]) -> Json:
     Raises:
         XpeftError: it is missing or something else.
     """
-    return read_made(path, "claims", "tier", "verdicts")
+    return read_made(path, "claims", "tier", "verdicts", "changes")
 
 
 def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
@@ -300,28 +309,26 @@ def _judge_scores(
         "seeds_needed": stats.seeds_needed(difference.sds, POINT / 100),
         "tasks": tasks,
         "left_out": left_out,
-        "with_all": _outcome(everywhere, margin, over) if left_out else None,
-        "without": _without(left, right, margin),
+        "with_all": _outcome(everywhere, margin, over) if left_out and everywhere else None,
+        "without": _without(left, right, margin, [task["task"] for task in tasks]),
         "seeds": sorted(set().union(*seeds.values())),
     } | evidence(left, right, [task["task"] for task in tasks], seeds)
 
 
-def _without(left: list[Arm], right: list[Arm], margin: float) -> list[Json]:
+def _without(left: list[Arm], right: list[Arm], margin: float, tasks: Sequence[str]) -> list[Json]:
     """The outcome without each task in turn; of two tasks that is the table of tasks."""
-    names = [task_name(one) for one, _ in shared(left, right)]
-    if len(names) < 3:
+    if len(tasks) < 3:
         return []
     found = []
-    for name in names:
+    for name in tasks:
         rest = _difference(left, [arm for arm in right if task_name(arm) != name])
-        found.append({"task": name} | _outcome(rest, margin, _over(left)))
+        if rest is not None:
+            found.append({"task": name} | _outcome(rest, margin, _over(left)))
     return found
 
 
-def _outcome(difference: stats.Difference | None, margin: float, over: str) -> Json:
+def _outcome(difference: stats.Difference, margin: float, over: str) -> Json:
     """A difference with its verdict, in points."""
-    if difference is None:
-        return {"effect": None, "interval": None, "verdict": INCONCLUSIVE}
     return {
         "effect": 100 * difference.mean,
         "interval": _interval(difference, over),
@@ -345,20 +352,31 @@ def _by_task(left: list[Arm], right: list[Arm], margin: float) -> list[Json]:
             "effect": 100 * difference.mean,
             "interval": _interval(difference, _over(left)),
             "p_value": above.get(task),
+            "p_against": below.get(task),
             "verdict": _verdict(stats.Test(above[task], below[task]) if test else None),
-            "seeds": len(set(one["seeds"]) & set(other["seeds"])),
-            "right": 100 * other["over_seeds"]["mean"],
-            "majority": 100 * other["majority"],
-            "profiles": _profiles(other),
         }
+        | _measured_against(one, other)
         for task, (one, other, difference, test) in found.items()
     ]
 
 
-def _profiles(arm: Arm) -> list[int] | None:
-    """Of a cohort: how many profiles are counted, and how many there are."""
-    people = arm.get("profiles")
-    return [len(varied(people)), len(people["top_share"])] if people else None
+def _measured_against(one: Arm, other: Arm) -> Json:
+    """What the right arm of a task scores on what is compared: shared seeds, counted profiles."""
+    seeds = sorted(set(one["seeds"]) & set(other["seeds"]))
+    people = other["profiles"]
+    if people:
+        kept = varied(people)
+        right = float(accuracy_rows(other, seeds)[:, kept].mean())
+        majority = statistics.fmean(people["usual"][i] for i in kept)
+    else:
+        scores = scores_by_seed(other)
+        right, majority = statistics.fmean(scores[seed] for seed in seeds), other["majority"]
+    return {
+        "seeds": len(seeds),
+        "right": 100 * right,
+        "majority": 100 * majority,
+        "profiles": [len(kept), len(people["id"])] if people else None,
+    }
 
 
 def _verdict(test: stats.Test | None) -> str:
@@ -386,7 +404,7 @@ def _difference(left: list[Arm], right: list[Arm]) -> stats.Difference | None:
 
 def _over(arms: list[Arm]) -> str:
     """What an interval of these arms is over."""
-    return "profiles and seeds" if all(arm.get("profiles") for arm in arms) else "seeds"
+    return "profiles and seeds" if all(arm["profiles"] for arm in arms) else "seeds"
 
 
 def _interval(difference: stats.Difference, over: str) -> Json | None:
@@ -431,5 +449,6 @@ def _score_sentence(
         words += f" Task by task (Holm-corrected): {'; '.join(parts)}."
     if left_out:
         names = ", ".join(map(task_title, left_out))
-        words += f" Left out, as the yardstick is not above the majority class there: {names}."
+        who = "an adapter is" if over == "seeds" else "they are"
+        words += f" Left out, as {who} not above the majority class there: {names}."
     return words

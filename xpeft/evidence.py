@@ -1,9 +1,10 @@
 """Which arms a claim compares, and on which tasks.
 
 Neither choice looks at how the two sides compare. Arms are chosen by what they are, by coverage and
-by size. Tasks are those where the yardstick of them all, the single adapter, has learned something:
-the same set for every claim of a tier, and for the means of the report. Where it has not, as on
-WNLI, differences tell which of two failures is nearer to chance, and can be large.
+by size. Tasks are those where a single adapter has learned something: the same for every claim on
+tasks, and for the means of the report. Where it has not, as on WNLI, differences tell which of two
+failures is nearer to chance, and can be large. On cohorts what counts is whether the two sides, or
+the right one, have.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """How a profile is trained. All `ours`: the paper's hyper-parameters are not public."""
+    """How a profile is trained. All `ours`: the paper's hyper-parameters are not known to us."""
 
     epochs: float = 3.0
     batch_size: int = 32  # rows a profile and step

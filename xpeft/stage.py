@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from xpeft.config import Config
+from xpeft.data.cohort_readers import cohort_files
+from xpeft.data.cohort_specs import get_cohort
 from xpeft.data.sources import HubSource, LocalSource
 from xpeft.data.specs import get_task
 from xpeft.encoder import load_encoder
+from xpeft.errors import DataError
 from xpeft.job import EncoderSpec, build
 
 
@@ -38,6 +42,15 @@ def stage(config: Config) -> Iterator[str]:
         splits = (task.train_split, task.validation_split)
         rows = [len(source.read(task, split).labels) for split in splits]
         yield f"{name}: {_origin(data['source'])}, {rows[0]:,} + {rows[1]:,} rows"
+    for name in [] if config["cohorts"] is None else config["cohorts"]["sets"]:
+        if data["source"] == "embedded":
+            yield f"{name}: generated, nothing to fetch"
+            continue
+        files = cohort_files(get_cohort(name.partition("/")[2]), Path(data["path"]))
+        for path in files:
+            if not path.is_file():
+                raise DataError(f"{path}: no such file; {name} is made of it")
+        yield f"{name}: {_origin('local')}, its files are there: {len(files)}"
     if "hub" in (spec.source, data["source"]):
         home = os.environ.get("HF_HOME", "~/.cache/huggingface")
         yield f"the cache is {home}; jobs need HF_HOME={home} and HF_HUB_OFFLINE=1, and no network"

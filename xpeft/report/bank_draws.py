@@ -1,8 +1,9 @@
 """How much the draw of a random bank matters, beside that of the training seed.
 
 An ablation whose change is named `bank seed 1` (or another number) differs from the arm of the main
-grid by the draw of its bank alone. Scores by draw and training seed are taken apart into a spread
-over training seeds within a draw, and what the draws differ by beyond it.
+grid by the draw of its bank, and is tuned on its own as every arm is. Scores by draw and training
+seed are taken apart into a spread over training seeds within a draw, and what the draws differ by
+beyond it.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ def make_table(arms: Sequence[Arm]) -> Table:
     """The draws as a table."""
     found = make_draws(arms)
     return Table(
-        "Draws of a random bank: mean of each draw over the same training seeds, and the standard "
-        "deviation of the score over training seeds within a draw, and over draws beyond that, in "
-        "points. p: that all draws have one mean (analysis of variance).",
+        "Draws of a random bank, each tuned on its own: mean of each over the same training seeds, "
+        "and the standard deviation of the score over training seeds within a draw, and over draws "
+        "beyond that, in points. p: that all draws have one mean (analysis of variance).",
         ["suite", "task", "arm", "draws", "seeds", "means", "sd_within", "sd_between", "p_value",
          "records"],
         [

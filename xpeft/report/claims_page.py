@@ -15,6 +15,7 @@ from xpeft.claims import NO_EVIDENCE, VERDICTS
 from xpeft.io import write_text
 from xpeft.report.verdict_words import (
     checks_text,
+    deciding_p,
     effect_interval,
     effect_text,
     p_text,
@@ -60,7 +61,8 @@ def claims_page(claims: Json, records: str) -> str:
         "evidence was there, but for the [changes](#changes) below. Effects are in points "
         "(hundredths of the score) and paired by seed; "
         "intervals are at 95 % over seeds, of cohorts over profiles and seeds; "
-        "p is one-sided, of the claim's own test. Of cohorts the profiles of the headline count, "
+        "p is one-sided, of the claim or, where that was contradicted, of its contradiction. Of "
+        "cohorts the profiles of the headline count, "
         "those whose training rows are not nearly all of one label. A claim with no verdict has "
         "no records yet, or none on which anything was learned.",
         "",
@@ -138,7 +140,7 @@ def _tasks(verdict: Json, records: str) -> list[str]:
     """A table of the tasks; its first column of numbers leads to the records of the left arm."""
     left, right = verdict["arms"]
     lines = [
-        "| task | effect | 95 % interval | p (Holm) | on its own | against | scores |",
+        "| task | effect | 95 % interval | p (Holm) | on its own | against | which scores |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for task in verdict["tasks"]:
@@ -147,7 +149,7 @@ def _tasks(verdict: Json, records: str) -> list[str]:
         ends = effect_interval({"interval": task.get("interval"), "unit": verdict["unit"]})
         lines.append(
             f"| {task_title(task['task'])} | [{effect}]({records}/{task['task']}/{left}) | {ends} "
-            f"| {p_value(task.get('p_value'))} | {task.get('verdict') or ''} "
+            f"| {p_value(deciding_p(task))} | {task.get('verdict') or ''} "
             f"| [{right}]({records}/{task['task']}/{right}) | {yardstick_text(task)} |"
         )
     return lines

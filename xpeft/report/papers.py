@@ -84,6 +84,7 @@ def make_papers(summary: Json, claims: Json, plans: Sequence[Plan], records: str
         "claims": [_claim(verdict, used) for verdict in claims["verdicts"]],
         "experiments": _experiments(summary, plan, used, records),
         "cut": _cut(summary),
+        "cap": plan and (plan.config["cohorts"] or {}).get("max_train_rows"),
         "data": _licences(),
     }
     return {name: environment.get_template(file).render(values) for name, file in PAPERS.items()}

@@ -10,6 +10,7 @@ from xpeft.report.links import Names, slug
 from xpeft.report.summary import task_name
 from xpeft.report.verdict_words import (
     checks_text,
+    deciding_p,
     effect_interval,
     effect_text,
     p_text,
@@ -123,7 +124,7 @@ def _verdict(verdict: Json, names: Names) -> Json:
                 if verdict["unit"] == "points"
                 else times(task["effect"]),
                 "interval": effect_interval({"interval": task.get("interval"), "unit": "points"}),
-                "p": p_value(task.get("p_value")),
+                "p": p_value(deciding_p(task)),
                 "yardstick": yardstick_text(task),
                 "verdict": task.get("verdict", ""),
                 "kind": slug(task.get("verdict", "")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpeft.claims import CONTRADICTED
 from xpeft.report.words import (
     counted,
     minus,
@@ -66,16 +67,23 @@ def power_text(verdict: Json) -> str:
 
 def p_text(verdict: Json) -> str:
     """The p-value of the claim or, where that was contradicted, of its contradiction."""
-    if verdict["verdict"] == "contradicted":
-        return f"p of the contradiction {p_sign(verdict['p_against'])}"
-    return f"p of the claim {p_sign(verdict['p_value'])}"
+    side = "contradiction" if verdict["verdict"] == CONTRADICTED else "claim"
+    return f"p of the {side} {p_sign(deciding_p(verdict))}"
+
+
+def deciding_p(found: Json) -> float | None:
+    """The p-value that decided a verdict, or a task's: of the contradiction, if it is one."""
+    value: float | None = found.get("p_value")
+    if found.get("verdict") == CONTRADICTED:
+        value = found.get("p_against")
+    return value
 
 
 def checks_text(verdict: Json) -> str:
     """What the choice of tasks does to a verdict; empty where nothing was chosen."""
     words = []
     every, without = verdict["with_all"], verdict["without"]
-    if every is not None and every["effect"] is not None:
+    if every is not None:
         names = ", ".join(map(task_title, verdict["left_out"]))
         words.append(f"With {names} the effect is {_outcome(every)}.")
     if without:

@@ -61,10 +61,11 @@ TIER_NOTES = {
     "accuracy. It runs in minutes and shows that the machinery works; it says nothing about "
     "natural language.",
     "small": "Real tasks and people with a sentence encoder of six blocks. Validation sets are "
-    "whole; of the largest tasks a part of the training rows is taken, as ARTIFACT.md says. "
+    "whole; of large tasks, and of each person, a part of the training rows is taken, as "
+    "ARTIFACT.md says. "
     "Evidence about the method, at a smaller scale than the paper's.",
     "paper": "The scale that the paper describes.",
-    "people": "The authors of the paper and others, at the scale that it describes.",
+    "people": "LaMP's authors and other people, at the scale that the paper describes.",
 }
 
 

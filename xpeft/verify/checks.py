@@ -15,7 +15,7 @@ from xpeft.io import read_json, sha256_file
 from xpeft.records import Record, read_record, record_path
 from xpeft.report.claims_page import claims_page
 from xpeft.report.papers import TIERS, make_papers
-from xpeft.verify.expected import DERIVED, EXAMPLES, derive, evidence, file_hashes, read_expected
+from xpeft.verify.expected import DERIVED, EXAMPLES, derive, file_hashes, judged, read_expected
 from xpeft.verify.findings import Findings
 from xpeft.verify.inputs import check_inputs
 from xpeft.verify.values import differences
@@ -46,7 +46,7 @@ def verify(plan: Plan, folder: Path, data: Path, project: Path | None = None) ->
     _check_files(findings, file_hashes(folder), expected["files"])
     records = _check_records(findings, folder)
     try:
-        summary, counted, claims = evidence(folder, plan.config["ledger"])
+        summary, counted, claims = judged(folder, plan.config["ledger"])
     except RecordError as error:
         if str(error) not in findings.differs:
             findings.differs.append(str(error))
@@ -116,16 +116,19 @@ def _check_papers(
     pages |= make_papers(summary, claims, plans, place)
     for name, text in pages.items():
         path = project / name
-        found = path.read_text(encoding="utf-8") if path.is_file() else ""
-        findings.check("papers", _first_difference(path, found, text))
+        found = path.read_bytes() if path.is_file() else b""
+        same = found == text.encode()
+        findings.check("papers", [] if same else [_first_difference(path, found, text)])
 
 
-def _first_difference(path: Path, found: str, expected: str) -> list[str]:
-    lines = zip_longest(found.splitlines(), expected.splitlines(), fillvalue="no line")
-    for number, (one, other) in enumerate(lines, start=1):
-        if one != other:
-            return [f"{path}: line {number}: found {one!r}, expected {other!r}; run make papers"]
-    return []
+def _first_difference(path: Path, found: bytes, expected: str) -> str:
+    lines = zip_longest(
+        found.decode(errors="replace").split("\n"), expected.split("\n"), fillvalue="no line"
+    )
+    number, one, other = next(
+        (number, one, other) for number, (one, other) in enumerate(lines, 1) if one != other
+    )
+    return f"{path}: line {number}: found {one!r}, expected {other!r}; run make papers"
 
 
 def _check_examples(

@@ -61,7 +61,7 @@ def make_expected(folder: Path, account: Mapping[str, Any]) -> Json:
     Raises:
         RecordError: there are no records, or one is invalid.
     """
-    return {"schema": SCHEMA, "files": file_hashes(folder)} | derive(*evidence(folder, account))
+    return {"schema": SCHEMA, "files": file_hashes(folder)} | derive(*judged(folder, account))
 
 
 def read_expected(folder: Path) -> Json:
@@ -89,7 +89,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(paths)}
 
 
-def evidence(folder: Path, account: Mapping[str, Any]) -> tuple[Json, Json, Json]:
+def judged(folder: Path, account: Mapping[str, Any]) -> tuple[Json, Json, Json]:
     """Summary, ledger and claims of a tier, from its files as they are; see `make_expected`."""
     examples = folder / EXAMPLES
     summary = make_summary(folder / "records", examples=examples if examples.is_file() else None)
@@ -101,7 +101,7 @@ def evidence(folder: Path, account: Mapping[str, Any]) -> tuple[Json, Json, Json
 
 
 def derive(summary: Json, counted: Json, claims: Json) -> Json:
-    """Tier, verdicts, tables and figures from what `evidence` returns."""
+    """Tier, verdicts, tables and figures from what `judged` returns."""
     tables = make_tables(summary, counted, claims)
     return {
         "tier": summary["tier"],
