@@ -282,10 +282,9 @@ def test_an_error_is_one_line_that_names_the_key(path: str, value: Any, message:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("missing", ["tier", "tasks", "arms"])
-def test_missing_keys(missing: str) -> None:
-    config = {key: value for key, value in BASE.items() if key != missing}
-    with pytest.raises(ConfigError, match=f"^config: {missing}: found nothing, expected: [A-Z]"):
+def test_a_missing_key() -> None:
+    config = {key: value for key, value in BASE.items() if key != "tier"}
+    with pytest.raises(ConfigError, match=r"^config: tier: found nothing, expected: [A-Z]"):
         resolve_config(config)
 
 
