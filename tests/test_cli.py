@@ -222,7 +222,7 @@ def test_a_file_of_another_verb_is_refused(
     summary, other = tmp_path / "summary.json", tmp_path / "other.json"
     assert run("summary", "--records", tmp_path / "tier/records", "--out", summary) == 0
     write_json(other, {"schema": 1, "tier": "else"})
-    write_json(tmp_path / "claims.json", {"tier": "else", "verdicts": []})
+    write_json(tmp_path / "claims.json", {"tier": "else", "verdicts": [], "changes": []})
     to = ("--out", tmp_path / "made")
     records = ("summary", "--records", tmp_path / "tier/records", *to)
     claims = ("--claims", other)
@@ -419,7 +419,7 @@ def test_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_config_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("config", "validate", *sorted(ROOT.glob("config/*.yaml"))) == 0
-    assert capsys.readouterr().out.count(": ok, ") == 3
+    assert capsys.readouterr().out.count(": ok, ") == 4
     assert run("config", "show", ROOT / "config/small.yaml") == 0
     assert json.loads(capsys.readouterr().out)["training"]["warmup"] == 0.06
     bad = tmp_path / "bad.yaml"

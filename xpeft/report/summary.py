@@ -213,7 +213,7 @@ def majority_score(cell: Any, result: Any) -> float:
     if metric != "accuracy" or result["confusion"] is None:
         return score
     spec = TASKS.get((cell["suite"], cell["task"]))
-    if spec is not None and spec.answers == "one":
+    if spec is not None and spec.answers == "one" and "questions" in result:
         return max(score, float(len(result["questions"]["below"]) / result["rows"]["validation"]))
     return max(score, 1 / len(result["confusion"]))
 
