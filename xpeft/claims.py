@@ -283,7 +283,7 @@ def _judge_scores(
     left_out = nothing_learned(left, right, arms, alone=claim.get("sensitive", False))
     everywhere = _difference(left, right)
     right = [arm for arm in right if task_name(arm) not in left_out]
-    difference = _difference(left, right)
+    difference = _difference(left, right) if left_out else everywhere
     if difference is None:
         return None
     test = stats.against(difference, -margin)

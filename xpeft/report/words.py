@@ -62,8 +62,7 @@ TIER_NOTES = {
     "natural language.",
     "small": "Real tasks and people with a sentence encoder of six blocks. Validation sets are "
     "whole; of large tasks, and of each person, a part of the training rows is taken, as "
-    "ARTIFACT.md says. "
-    "Evidence about the method, at a smaller scale than the paper's.",
+    "ARTIFACT.md says. Evidence about the method, at a smaller scale than the paper's.",
     "paper": "The scale that the paper describes.",
     "people": "LaMP's authors and other people, at the scale that the paper describes.",
 }
