@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from xpeft.claims import write_claims
 from xpeft.examples import compare_task
 from xpeft.io import write_json
 from xpeft.metrics import compute
 from xpeft.records import read_records, record_path, write_record
+from xpeft.report.summary import write_summary
 
 ARMS: dict[str, dict[str, Any]] = {
     "head_only": {"method": "head_only"},
@@ -54,7 +56,10 @@ PEERS = {
 }
 for _name in PEERS:
     ARMS[_name] = {"method": _name}
-WIDE = (*MAIN, "x_peft-soft-n400", "x_peft-hard-n400-k200", "full", *PEERS)
+TRAINED = ("x_peft-soft-n100-trained", "x_peft-hard-n100-k50-trained")
+for _name in TRAINED:
+    ARMS[_name] = ARMS[_name.removesuffix("-trained")] | {"bank": "trained"}
+WIDE = (*MAIN, "x_peft-soft-n400", "x_peft-hard-n400-k200", *TRAINED, "full", *PEERS)
 """All methods, as a comparison with the peers has them."""
 
 _ERROR = {"head_only": 0, "single_adapter": 1, "soft": 2, "hard": 3, "full": 1}
@@ -447,3 +452,11 @@ def _parameters(fields: dict[str, Any]) -> dict[str, int]:
         part = "encoder" if fields["method"] == "bitfit" else "adapter"
         counts[part] = PEERS[fields["method"]][0]
     return counts
+
+
+def finish(folder: Path) -> None:
+    """Summary, ledger and claims of a tier's folder, as its workflow leaves them."""
+    examples = make_examples(folder)
+    write_summary(folder / "records", folder / "summary.json", examples=examples)
+    write_json(folder / "ledger.json", make_ledger())
+    write_claims(folder / "summary.json", folder / "claims.json", [folder / "ledger.json"])

@@ -74,6 +74,7 @@ STYLE: Any = {
 }
 
 WIDTH = 4.1  # inches: one column
+LEGEND = 23  # most characters in a line of a legend's name: two columns fit in one of ours
 MARKS = {
     # method, mask: colour, marker
     ("head_only", None): ("muted", "s"),
@@ -100,6 +101,16 @@ def mark_of(arm: Arm) -> tuple[str, str]:
     """Colour and marker of an arm's method."""
     name, marker = MARKS.get((arm["method"], arm["mask"]), ("purple", "X"))
     return colour_of(name), marker
+
+
+def face_of(arm: Arm) -> str:
+    """Fill of an arm's marker: its colour, or that of paper over a bank that is not random."""
+    return mark_of(arm)[0] if arm["bank"] in (None, "random") else colour_of("paper")
+
+
+def dash_of(arm: Arm) -> Any:
+    """Line style of an arm: dashed over a bank that is not random, dotted without one."""
+    return {None: (0, (1, 1)), "random": "solid"}.get(arm["bank"], (0, (4, 1.5)))
 
 
 def render(figure: Figure, form: str) -> bytes:

@@ -26,9 +26,12 @@ from xpeft.report import cohort_figures
 from xpeft.report.allin import allin_figure
 from xpeft.report.bank_sizes import sizes_figure
 from xpeft.report.drawing import (
+    LEGEND,
     WIDTH,
     colour_of,
+    dash_of,
     empty,
+    face_of,
     mark_of,
     new_figure,
     render,
@@ -69,25 +72,28 @@ CAPTIONS = {
     "waterfall": "From an adapter to a profile, in bytes (logarithmic), with the ratio to the "
     "adapter. The dashed line is 1/10,000 of the adapter.",
     "scores": "Score of each method on each task: small marks are seeds, the large mark is their "
-    "mean, the bar its 95 % interval over seeds (t).",
+    "mean (hollow over a trained bank), the bar its 95 % interval over seeds (t).",
     "gaps": "Difference to a single adapter on the same task, paired by seed, with 95 % interval "
-    "over seeds (t). The band is the margin of one point.",
+    "over seeds (t). The band is the margin of one point. Hollow: over a trained bank. Of the "
+    "peers, full fine-tuning alone.",
     "performance": "Share of the runs (task x seed) whose score is at least so many points from "
     "the adapter's mean on the same task; tasks count the same. Further right is better. Bands: "
-    "95 % bootstrap over seeds at each place.",
+    "95 % bootstrap over seeds at each place. Dashed: over a trained bank.",
     "bytes": "Difference to a single adapter, mean with 95 % interval over seeds, against what a "
-    "profile stores (bytes, logarithmic), with and without its head; over the tasks that most "
-    "methods share, of those on which the adapter is above the majority class. Bytes of a peer are "
-    "the file that its library writes. The dashed line is the frontier: the best score for at most "
-    "so many bytes.",
+    "profile stores (bytes, logarithmic), with and without its head; hollow over a trained bank. "
+    "Over the tasks that most methods share, of those on which the adapter is above the majority "
+    "class. Bytes of a peer are the file that its library writes. The dashed line is the frontier: "
+    "the best score for at most so many bytes.",
     "sizes": "Random banks of N adapters: difference of the scores to N = 100 (mean over the tasks "
     "of its row in the table, 95 % interval over seeds), and the time of a training step over that "
     "of an adapter, measured side by side.",
     "allin": "Difference to an adapter of its own, with 95 % interval (over seeds; of cohorts over "
     "profiles and seeds), against all that a profile takes of the file of a large store, with the "
     "shapes of BERT-base; peers by formula. The dotted line is 1/10,000 of an adapter there; the "
-    "dashed one is the frontier. Scores are those of the encoder that was trained.",
-    "learning": "Training loss: thin lines are seeds, thick lines their mean. Peers are left out.",
+    "dashed one is the frontier. Hollow: over a bank that is not random. Scores are those of the "
+    "encoder that was trained.",
+    "learning": "Training loss: thin lines are seeds, thick lines their mean, dashed over a "
+    "trained bank. Of the peers, full fine-tuning alone.",
     **cohort_figures.CAPTIONS,
 }
 
@@ -185,7 +191,7 @@ def scores_figure(arms: Sequence[Arm], *, columns: int = 1) -> Figure:
     groups = {task: [arm for arm in arms if task_name(arm) == task] for task in tasks}
     rows = math.ceil(len(tasks) / columns)
     heights = [
-        0.95 + 0.25 * max(len(groups[task]) for task in tasks[row * columns : (row + 1) * columns])
+        0.95 + 0.34 * max(len(groups[task]) for task in tasks[row * columns : (row + 1) * columns])
         for row in range(rows)
     ]
     figure = new_figure(sum(heights), WIDTH if columns == 1 else 3.9 * columns)
@@ -215,14 +221,22 @@ def _scores_panel(axes: Axes, task: str, arms: list[Arm]) -> None:
             linewidths=0.8,
             zorder=3,
         )
-        axes.scatter(100 * spread["mean"], place, s=38, marker=marker, color=colour, zorder=4)
+        axes.scatter(
+            100 * spread["mean"],
+            place,
+            s=38,
+            marker=marker,
+            facecolor=face_of(arm),
+            edgecolor=colour,
+            zorder=4,
+        )
     axes.set_xlim(low, high)
     axes.set_ylim(len(arms) - 0.4, -0.6)
-    axes.set_yticks(range(len(arms)), [arm_title(arm) for arm in arms])
+    axes.set_yticks(range(len(arms)), [textwrap.fill(arm_title(arm), LEGEND) for arm in arms])
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(ticks(5))
     axes.grid(axis="x", linewidth=0.6)
-    axes.set_xlabel(f"{metric_title(arms[0]['metric'])}, points")
+    axes.set_xlabel(textwrap.fill(f"{metric_title(arms[0]['metric'])}, points", LEGEND))
     axes.set_title(task_title(task), pad=17 if arms[0]["best"] is None else 27)
     _reference(axes, 100 * arms[0]["majority"], "majority", (0, (4, 2)), 3)
     if arms[0]["best"] is not None:
@@ -283,48 +297,40 @@ def _reference(
 @styled
 def gaps_figure(arms: Sequence[Arm], margin: float = 1.0) -> Figure:
     """Difference of each method to a single adapter, on each task."""
-    shown = [arm for arm in headline(arms) if arm["versus"].get("single_adapter")]
+    shown = [arm for arm in without_peers(headline(arms)) if arm["versus"].get("single_adapter")]
     tasks = task_names(shown)
     if not tasks:
         return empty("No evidence yet: no records beside single_adapter.")
-    kinds = list(dict.fromkeys((arm["method"], arm["mask"]) for arm in shown))
-    step = 0.2
-    figure = new_figure(1.15 + len(tasks) * (0.2 + step * len(kinds)))
+    groups = [[arm for arm in shown if task_name(arm) == task] for task in tasks]
+    step, space = 0.2, 0.2  # inches: of a row, and between tasks
+    kinds = _one_of_each(shown)
+    height = step * len(shown) + space * len(tasks)
+    figure = new_figure(0.95 + height + 0.15 * (len(kinds) + 2))
     axes = figure.add_subplot()
     axes.axvspan(-margin, margin, color=colour_of("panel"), zorder=0)
     axes.axvline(0, color=colour_of("blue"), linewidth=1.2, zorder=1)
-    height = 0.2 + step * len(kinds)
-    ends: list[float] = []
-    for arm in shown:
-        found = arm["versus"]["single_adapter"]
-        colour, marker = mark_of(arm)
-        place = tasks.index(task_name(arm)) * height
-        place += step * kinds.index((arm["method"], arm["mask"]))
-        mean = 100 * found["mean"]
-        ends.append(mean)
-        if found["low"] is not None:
-            low, high = 100 * found["low"], 100 * found["high"]
-            axes.plot([low, high], [place, place], color=colour, linewidth=2)
-            ends += [max(low, mean - 15), min(high, mean + 15)]
-        axes.scatter(mean, place, s=34, marker=marker, color=colour, zorder=3)
-    low, high = min([*ends, -margin]), max([*ends, margin])
+    ends: list[float] = [-margin, margin]
+    centres, top = [], 0.0
+    for group in groups:
+        if top:
+            axes.axhline(top, color=colour_of("grid"), linewidth=0.6)
+        first = top + (space + step) / 2
+        for row, arm in enumerate(group):
+            ends += _gap(axes, first + step * row, arm)
+        centres.append(first + step * (len(group) - 1) / 2)
+        top += space + step * len(group)
+    low, high = min(ends), max(ends)
     pad = 0.05 * (high - low)
     axes.set_xlim(low - pad, high + pad)
-    centre = step * (len(kinds) - 1) / 2
-    axes.set_yticks(
-        [index * height + centre for index in range(len(tasks))], [task_title(t) for t in tasks]
-    )
-    for index in range(1, len(tasks)):
-        axes.axhline(
-            index * height - (height - 2 * centre) / 2, color=colour_of("grid"), linewidth=0.6
-        )
-    axes.set_ylim(len(tasks) * height - 0.1, -0.2)
+    axes.set_ylim(height, 0)
+    axes.set_yticks(centres, [task_title(task) for task in tasks])
     axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", top=True, labeltop=True)  # it is longer than a screen
     axes.xaxis.set_major_locator(ticks(6))
     axes.set_xlabel("difference to a single adapter (points)")
     figure.legend(
         handles=[
-            *(_legend(arm) for arm in _one_of_each(shown)),
+            *map(_marker, kinds),
             Line2D([], [], color=colour_of("blue"), linewidth=1.2, label="adapter (zero)"),
             Patch(facecolor=colour_of("panel"), label=f"margin, {margin:g} either way"),
         ],
@@ -336,6 +342,21 @@ def gaps_figure(arms: Sequence[Arm], margin: float = 1.0) -> Figure:
     return figure
 
 
+def _gap(axes: Axes, place: float, arm: Arm) -> list[float]:
+    """Draw a row of `gaps_figure`; returns what of it the axis shows."""
+    found = arm["versus"]["single_adapter"]
+    colour, marker = mark_of(arm)
+    mean = 100 * found["mean"]
+    axes.scatter(
+        mean, place, s=34, marker=marker, facecolor=face_of(arm), edgecolor=colour, zorder=3
+    )
+    if found["low"] is None:
+        return [mean]
+    low, high = 100 * found["low"], 100 * found["high"]
+    axes.plot([low, high], [place, place], color=colour, linewidth=2)
+    return [mean, max(low, mean - 15), min(high, mean + 15)]
+
+
 def _one_of_each(arms: Sequence[Arm]) -> list[Arm]:
     found: dict[tuple[Any, ...], Arm] = {}
     for arm in arms:
@@ -343,13 +364,13 @@ def _one_of_each(arms: Sequence[Arm]) -> list[Arm]:
     return list(found.values())
 
 
-def _legend(arm: Arm, line: bool = False) -> Line2D:
+def _marker(arm: Arm) -> Line2D:
+    """An arm's marker for a legend."""
     colour, marker = mark_of(arm)
-    if line:
-        return Line2D([], [], color=colour, linewidth=1.8, label=arm_title(arm))
     return Line2D(
-        [], [], color=colour, marker=marker, linestyle="none", markersize=6, label=arm_title(arm)
-    )
+        [], [], color=colour, marker=marker, markerfacecolor=face_of(arm), linestyle="none",
+        markersize=6, label=textwrap.fill(arm_title(arm), LEGEND),
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- learning
@@ -379,7 +400,7 @@ def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> 
                 axes.plot(at, curve["loss"], color=colour, linewidth=0.5, alpha=0.45)
             if all(at == steps[0] for at in steps):
                 mean = [sum(v) / len(v) for v in zip(*(c["loss"] for c in curves), strict=True)]
-                axes.plot(steps[0], mean, color=colour, linewidth=1.8)
+                axes.plot(steps[0], mean, color=colour, linewidth=1.8, linestyle=dash_of(arm))
         axes.set_title(task_title(task))
         axes.set_xlabel("training step" if alike else "training done (% of the steps)")
         axes.set_ylabel("training loss")
@@ -388,7 +409,17 @@ def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> 
         axes.yaxis.set_major_locator(ticks(5))
         axes.grid(linewidth=0.6)
     figure.legend(
-        handles=[_legend(arm, line=True) for arm in kinds],
+        handles=[
+            Line2D(
+                [],
+                [],
+                color=mark_of(arm)[0],
+                linewidth=1.8,
+                linestyle=dash_of(arm),
+                label=textwrap.fill(arm_title(arm), LEGEND),
+            )
+            for arm in kinds
+        ],
         loc="outside upper left",
         ncols=2 if columns == 1 else 5,
         columnspacing=1.2,

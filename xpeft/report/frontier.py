@@ -16,7 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from xpeft import stats
-from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, short_bytes, styled, ticks
+from xpeft.report.drawing import (
+    colour_of,
+    empty,
+    face_of,
+    mark_of,
+    new_figure,
+    short_bytes,
+    styled,
+    ticks,
+)
 from xpeft.report.labels import Label, place_labels
 from xpeft.report.summary import Arm, learned, plain_heads, scores_by_seed, task_name
 from xpeft.report.words import short_title, task_title
@@ -154,7 +163,16 @@ def draw_points(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
         colour, marker = mark_of(point.arm)
         if point.low is not None and point.high is not None:
             axes.plot([size, size], [point.low, point.high], color=colour, linewidth=1.2, zorder=2)
-        axes.scatter(size, point.gap, s=34, marker=marker, color=colour, linewidths=0, zorder=4)
+        axes.scatter(
+            size,
+            point.gap,
+            s=34,
+            marker=marker,
+            facecolor=face_of(point.arm),
+            edgecolor=colour,
+            linewidths=1.2,
+            zorder=4,
+        )
     axes.xaxis.set_major_locator(LogLocator(10))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))

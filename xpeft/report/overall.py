@@ -7,6 +7,7 @@ are shown if they have records of all the others.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xpeft import stats
-from xpeft.report.drawing import colour_of, empty, mark_of, new_figure, styled, ticks
+from xpeft.report.drawing import (
+    LEGEND,
+    colour_of,
+    dash_of,
+    empty,
+    mark_of,
+    new_figure,
+    styled,
+    ticks,
+)
 from xpeft.report.summary import Arm, learned, plain_heads, task_name
 from xpeft.report.words import arm_title
 
@@ -22,9 +32,6 @@ Json = dict[str, Any]
 
 STEPS = 81
 """Places at which a performance profile is computed."""
-
-LINES = {"soft": "solid", "hard": (0, (4, 1.5)), None: (0, (1, 1))}
-"""A second mark of the kind of masks, beside the colour."""
 
 
 def make_overall(arms: Sequence[Arm]) -> Json:
@@ -90,9 +97,9 @@ def performance_figure(arms: Sequence[Arm]) -> Figure:
             [100 * share.value for share in curve],
             color=colour,
             linewidth=1.8,
-            linestyle=LINES.get(arm["mask"], "solid"),
+            linestyle=dash_of(arm),
             drawstyle="steps-pre",
-            label=arm_title(arm),
+            label=textwrap.fill(arm_title(arm), LEGEND),
         )
         axes.fill_between(
             places,
