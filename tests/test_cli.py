@@ -162,6 +162,10 @@ def test_help_is_instant() -> None:
         ),
         (["ledger", "--encoder", "nope"], "encoder 'nope': no such config file and no known name"),
         (["claims", "--summary", "none.json", "--out", "x"], "none.json: no such file"),
+        (
+            ["claims", "--summary", "none.json", "--out", "x", "--markdown", "."],
+            "--markdown: found a folder, ., expected a file to write",
+        ),
         (["cells", "--job", "3", "--out", "x"], "job: found 3, expected an object"),
         (
             ["bank", "random", "--encoder", "all-MiniLM-L6-v2", "--up-std", "inf", "--out", "x"],

@@ -587,6 +587,8 @@ def test_embedded_options() -> None:
         generate("sentiment", noise=0.5)
     with pytest.raises(ConfigError, match="found 1 training"):
         generate("sentiment", train_rows=1)
+    with pytest.raises(ConfigError, match=r"found 10{13} training .* together at most 1,000,000"):
+        generate("sentiment", train_rows=10**13)
 
 
 def test_embedded_task_is_prepared_with_its_best_score(tmp_path: Path) -> None:

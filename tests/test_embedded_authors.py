@@ -201,6 +201,7 @@ def test_test_rows_do_not_depend_on_the_training_rows_nor_pairs_on_later_pairs()
         ({"authors": 2}, "authors: found 2"),
         ({"train_rows": 2}, "train_rows: found 2, expected an even number, at least 4"),
         ({"test_rows": 7}, "test_rows: found 7"),
+        ({"authors": 20_000}, "found 20000 authors of 60 rows, expected at most 600,000 rows"),
         ({"noise": 0.5}, r"noise: found 0\.5, expected 0 <= noise < 0\.5"),
         ({"noise": -0.1}, r"noise: found -0\.1"),
         ({"noise": float("nan")}, "noise: found nan"),

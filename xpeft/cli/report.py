@@ -259,6 +259,8 @@ def _summary(args: Args) -> None:
 def _claims(args: Args) -> None:
     from xpeft.claims import CLAIMS_FILE, write_claims
 
+    if args.markdown and Path(args.markdown).is_dir():  # known before anything is written
+        raise ConfigError(f"--markdown: found a folder, {args.markdown}, expected a file to write")
     claims = write_claims(args.summary, args.out, args.ledger or (), args.claims or CLAIMS_FILE)
     if args.markdown:
         from xpeft.report.claims_page import write_claims_page

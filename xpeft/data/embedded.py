@@ -90,6 +90,9 @@ VERBS = (
 )
 CONNECTIVES = ("and", "but", "while")
 
+MOST_ROWS = 1_000_000
+"""Of both splits: far below the number of different sentences, so that new ones keep coming."""
+
 _SLOTS = 16  # draws a sentence may use
 _CHUNK = 1024  # sentences hashed at once
 
@@ -144,7 +147,7 @@ def generate(
 
     Args:
         task: "sentiment" or "entailment".
-        train_rows, validation_rows: rows of each split, at least 2.
+        train_rows, validation_rows: rows of each split, at least 2; together at most MOST_ROWS.
         noise: share of the labels that is flipped in each split, in [0, 0.5).
         seed: of all draws.
 
@@ -154,10 +157,10 @@ def generate(
     """
     if task not in _GRAMMARS:
         raise DataError(f"embedded/{task}: unknown task; known: {', '.join(_GRAMMARS)}")
-    if min(train_rows, validation_rows) < 2:
+    if min(train_rows, validation_rows) < 2 or train_rows + validation_rows > MOST_ROWS:
         raise ConfigError(
             f"embedded/{task}: found {train_rows} training and {validation_rows} validation rows, "
-            "expected at least 2 each"
+            f"expected at least 2 each, together at most {MOST_ROWS:,}"
         )
     if not 0 <= noise < 0.5:
         raise ConfigError(f"embedded/{task}: found noise {noise}, expected 0 <= noise < 0.5")

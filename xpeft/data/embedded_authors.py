@@ -73,6 +73,9 @@ PLACES = (
     "tower college mill square farm garden mall"
 ).split()
 
+MOST_ROWS = 600_000
+"""Of all authors: there are enough different sentences for these, as two authors share theirs."""
+
 _SLOTS = 8  # draws a sentence may use
 _CHUNK = 64  # sentences hashed at once
 
@@ -83,7 +86,8 @@ class EmbeddedAuthors:
 
     Attributes:
         authors: number of authors, even, at least 4: two pairs, one for each of two folds.
-        train_rows, test_rows: rows of each author, at least 4, even.
+        train_rows, test_rows: rows of each author, at least 4, even; of all authors at most
+            MOST_ROWS.
         taste_share: share of the rows that are of taste words, in (0, 1].
         noise: share of the labels that is flipped, in [0, 0.5).
         seed: of all draws.
@@ -104,6 +108,12 @@ class EmbeddedAuthors:
                     f"embedded_authors: {name}: found {value}, expected an even number, "
                     f"at least {least}"
                 )
+        each = self.train_rows + self.test_rows
+        if self.authors * each > MOST_ROWS:
+            raise ConfigError(
+                f"embedded_authors: found {self.authors} authors of {each} rows, expected at most "
+                f"{MOST_ROWS:,} rows of all authors"
+            )
         if not 0 < self.taste_share <= 1:
             raise ConfigError(
                 f"embedded_authors: taste_share: found {self.taste_share}, "
