@@ -45,7 +45,7 @@ report: setup ## Run the quick tier (embedded data, no network) and make report/
 	$(call run,quick)
 
 .PHONY: small
-small: setup ## Run the small tier (real GLUE text, hours on a CPU) and make report/index.html
+small: setup ## Run the small tier (real tasks and people, days on two cores) and make report/index.html
 	$(call run,small)
 
 # It works beside a run that lasts, whose lock it leaves alone.

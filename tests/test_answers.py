@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpeft.claims import NO_EVIDENCE, load_claims
+from xpeft.claims import NO_EVIDENCE, VERDICTS, load_claims
 from xpeft.report.answers import PARTS, QUESTIONS, make_answers
 
 
@@ -32,6 +32,20 @@ def test_there_are_ten_and_they_rest_on_claims_that_exist() -> None:
     for question in QUESTIONS:
         assert set(question.claims) <= known, question.text
         assert question.places, question.text
+        assert set(question.outcomes) <= set(question.claims), question.text
+        for words in question.outcomes.values():
+            assert set(words) <= set(VERDICTS) - {NO_EVIDENCE}
+
+
+def test_what_came_out_follows_the_verdicts() -> None:
+    outcomes = {
+        verdict: [answer["outcome"] for answer in make_answers([section("small", verdict)])]
+        for verdict in ("supported", "contradicted", "inconclusive")
+    }
+    for question, *said in zip(QUESTIONS, *outcomes.values(), strict=True):
+        assert len(set(said)) == (3 if question.outcomes else 1), question.text
+    silent = make_answers([section("small", NO_EVIDENCE)])
+    assert {answer["outcome"] for answer in silent} == {""}
 
 
 def test_the_first_tier_with_evidence_answers() -> None:

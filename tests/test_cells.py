@@ -328,6 +328,14 @@ def test_contradictory_arms(arm: dict[str, Any], message: str) -> None:
     assert error(arms={"a": arm}).startswith(message)
 
 
+def test_masks_that_cannot_be_centred() -> None:
+    arm = {"method": "x_peft", "mask": "hard", "k": 50, "trials": [{"lr": 1.0}, {"lr": 2.0}]}
+    mean = {**arm, "settings": {"center": True, "scale": "mean"}}
+    assert error(arms={"a": mean}).startswith(
+        "arms.a.settings.center: found it with mask hard, k 50 of 100, scale mean; expected"
+    )
+
+
 def test_templates_that_do_not_fit() -> None:
     arm = {"method": "x_peft", "mask": "hard", "trials": [{"lr": 1.0}, {"lr": 2.0}], "k": 3}
     lists = {**arm, "bank": {"n": [9, 8]}, "k": [1, 2, 3]}

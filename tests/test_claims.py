@@ -55,7 +55,7 @@ def arm(
 
 
 def verdict(claim: str, arms: list[dict[str, Any]], tier: str = "small") -> dict[str, Any]:
-    found = judge(load_claims(), {"tier": tier, "arms": arms})["verdicts"]
+    found = judge(load_claims(), {"tier": tier, "arms": arms, "records": {}})["verdicts"]
     (one,) = [item for item in found if item["id"] == claim]
     return one
 
@@ -200,7 +200,9 @@ def test_the_tier_names_its_own_data(tmp_path: Path) -> None:
 
 
 def test_counted_claims() -> None:
-    found = judge(load_claims(), {"tier": "small", "arms": []}, [make_ledger()])["verdicts"]
+    found = judge(load_claims(), {"tier": "small", "arms": [], "records": {}}, [make_ledger()])[
+        "verdicts"
+    ]
     exact = {
         item["id"]: (item["verdict"], round(item["effect"])) for item in found if item["effect"]
     }
@@ -219,10 +221,14 @@ def test_counted_claims() -> None:
 
 @pytest.mark.parametrize("ledger", [("all-MiniLM-L6-v2", 100), ("bert-base-uncased", 400)])
 def test_a_ledger_of_another_case_is_no_evidence(ledger: tuple[str, int]) -> None:
-    found = judge(load_claims(), {"tier": "small", "arms": []}, [make_ledger(*ledger)])
+    found = judge(
+        load_claims(), {"tier": "small", "arms": [], "records": {}}, [make_ledger(*ledger)]
+    )
     assert {item["verdict"] for item in found["verdicts"]} == {NO_EVIDENCE}
     both = judge(
-        load_claims(), {"tier": "small", "arms": []}, [make_ledger(*ledger), make_ledger()]
+        load_claims(),
+        {"tier": "small", "arms": [], "records": {}},
+        [make_ledger(*ledger), make_ledger()],
     )
     assert both["verdicts"][0]["verdict"] == "supported"
 
@@ -337,6 +343,18 @@ def test_a_claim_on_authors_takes_all_sets_whatever_their_banks_size(tmp_path: P
             ]
             assert task["right"] == pytest.approx(100 * means[1])
             assert task["effect"] == pytest.approx(100 * (means[0] - means[1]))
+        everybody_s = [
+            np.mean(left["profiles"]["accuracy"]) - np.mean(right["profiles"]["accuracy"])
+            for left, right in (
+                [
+                    next(a for a in arms if a["arm"] == name and a["task"] == cohort)
+                    for name in found["arms"]
+                ]
+                for cohort in ("huffpost", "md_agreement")
+            )
+        ]
+        assert found["with_everyone"]["effect"] == pytest.approx(100 * np.mean(everybody_s))
+        assert "With all profiles" in checks_text(found)
     assert verdict("authors-parity", arms)["verdict"] == NO_EVIDENCE  # the arm is not there
 
 
@@ -415,6 +433,7 @@ def test_a_task_says_what_it_was_measured_against() -> None:
     assert yardstick_text(task) == "80.5 (majority 50.0); 2 seeds"  # of those that both have
     contradicted = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812, 0.759))
     assert p_text(contradicted).startswith("p of the contradiction ")
+    assert "decides below 0.025" in p_text(contradicted)
     assert contradicted["p_against"] < 0.025 < contradicted["p_value"]
 
 
@@ -463,3 +482,24 @@ def test_a_change_of_the_claims_says_what_and_why(
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump(value))
     with pytest.raises(ConfigError, match=message):
         load_claims(tmp_path / "claims.yaml")
+
+
+def test_claims_are_also_judged_as_a_family() -> None:
+    head = arm("head", {"sst2": [0.6, 0.61, 0.62]}, method="head_only")
+    arms = ADAPTER + head + hard(0.779, 0.781, 0.759)
+    found = judge(load_claims(), {"tier": "small", "arms": arms, "records": {}})["verdicts"]
+    tested = [item for item in found if item["p_value"] is not None]
+    assert len(tested) == 3  # parity, masks against the head, adapter against the head
+    plain = {item["id"]: 2 * min(item["p_value"], item["p_against"]) for item in tested}
+    assert {item["id"]: item["p_family"] for item in tested} == stats.holm(plain)
+    assert all(item["p_family"] is None for item in found if item["id"] not in plain)
+
+
+def test_worse_by_an_open_amount_is_said_so() -> None:
+    found = verdict("parity-hard", ADAPTER + hard(0.790, 0.801, 0.778))
+    assert found["verdict"] == "inconclusive"
+    assert found["interval"]["high"] < 0
+    assert "worse, but perhaps by less than that" in found["sentence"]
+    open_ = verdict("parity-hard", ADAPTER + hard(0.80, 0.78, 0.80))
+    assert open_["verdict"] == "inconclusive"
+    assert "worse" not in open_["sentence"]

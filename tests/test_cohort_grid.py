@@ -132,6 +132,7 @@ def test_a_seed_more_leaves_the_hash_as_it_is() -> None:
         ({"arms": {"warm-n{n}": {"bank": {"n": 7}}}}, "bank.n: found 7, expected 100 as in"),
         ({"arms": {"warm-n{n}": {"bank": {"kind": "trained"}}}}, "bank.kind: found trained"),
         ({"arms": {"warm-n{n}": {"bank": {"kind": "random"}}}}, "found adapter over a random"),
+        ({"arms": {"warm-n{n}": {"settings": {"center": True}}}}, "settings.center: found it with"),
         ({"arms": {"warm-n{n}": {"bank": {"path": "b"}}}}, "bank.path: found 'b', expected null"),
         ({"arms": {"bias": {"base": "none"}}}, "head: found shared.bias, expected private"),
         ({"arms": {"bias": {"head": "shared"}}}, "leaves nothing to train"),

@@ -24,6 +24,7 @@ def test_papers_of_made_up_records(tmp_path: Path) -> None:
     later = tier / "records/glue/sst2/head_only/seed2.json"  # a seed that another process added
     record = read_json(later)
     record["run"] |= {"finished": "2031-01-01T00:00:00Z", "wall_seconds": 7200.0}
+    record["run"]["git"] = "0000000 (modified)"
     write_json(later, record)
     write_summary(tier / "records", tier / "summary.json")
     write_json(tier / "ledger.json", make_ledger())
@@ -46,6 +47,14 @@ def test_papers_of_made_up_records(tmp_path: Path) -> None:
     assert plan.hours_of("glue/rte/single_adapter", [0, 3]) > planned
     for verdict in read_json(tier / "claims.json")["verdicts"]:
         assert f"CLAIMS.md#{verdict['id']}" in artifact
+
+    there = len(list((tier / "records").rglob("seed*.json")))
+    assert f"The {there} records of the tier `small`" in artifact
+    assert (
+        f"The other {sum(map(len, plan.seeds.values())) - there} are still to be run." in artifact
+    )
+    assert "Of the records 1 come from a working tree with changes" in artifact
+    assert "2 passes over the rows of a task (MRPC 3, WNLI 3, CB 20," in artifact
 
     rows = read_json(tier / "records/glue/sst2/head_only/seed0.json")["result"]["rows"]["train"]
     assert f"SST-2 {rows:,} of 67,349" in artifact

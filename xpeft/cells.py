@@ -21,7 +21,7 @@ from xpeft.config import Config
 from xpeft.data.specs import get_task, near_duplicates
 from xpeft.errors import ConfigError, DataError
 from xpeft.io import canonical_json, write_text
-from xpeft.job import AnyJob, CohortJob, DonorJob, Job, PoolJob
+from xpeft.job import AnyJob, CohortJob, DonorJob, Job, PoolJob, check_center
 from xpeft.records import cell_paths
 
 BANK_METHODS = ("x_peft",)
@@ -235,7 +235,7 @@ def _job(config: Config, task: str, name: str, arm: dict[str, Any]) -> Job:
         **config["task_training"].get(task, {}),
         **arm["training"],
     }
-    return Job.from_dict(
+    job = Job.from_dict(
         {
             "tier": config["tier"],
             "suite": suite,
@@ -258,6 +258,9 @@ def _job(config: Config, task: str, name: str, arm: dict[str, Any]) -> Job:
             "head": arm["head"],
         }
     )
+    if job.bank is not None:
+        check_center(f"arms.{name}.settings.center", job.method, job.bank.n)
+    return job
 
 
 def _encoder(config: Config, task: str) -> dict[str, Any]:

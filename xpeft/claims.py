@@ -20,7 +20,8 @@ Beside each comparison stands what its data could tell: the difference that such
 times in five (`detectable`), which for a margin is the smallest that equal methods would have
 passed, and the seeds that a margin of a point would take (`seeds_needed`). Two checks show what
 the choice of tasks does and decide nothing: the same with the tasks that were left out
-(`with_all`), and without each task in turn (`without`).
+(`with_all`), and without each task in turn (`without`); of cohorts a third, with the profiles
+that the headline leaves out (`with_everyone`).
 """
 
 from __future__ import annotations
@@ -149,16 +150,18 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
     """A verdict for each claim from one tier's evidence, as plain JSON.
 
     Returns:
-        schema, tier, data (name of the tier's data), changes (what was changed of the claims when
-        evidence was there), and `verdicts` in the order of the claims, each with id, statement,
-        general (the statement without the tier's data), source, measure,
-        test, bound, margin, verdict, sentence (the verdict in words), effect, unit, interval,
-        p_value, equivalence (p-value of TOST with the margin, where there is one), detectable
+        schema, tier, data (name of the tier's data), encoders and number of the records, changes
+        (what was changed of the claims when evidence was there), and `verdicts` in the order of
+        the claims, each with id, statement, general (the statement without the tier's data),
+        source, measure, test, bound, margin, verdict, sentence (the verdict in words), effect,
+        unit, interval, p_value, p_family (two-sided, with Holm's correction over all comparisons
+        of scores), equivalence (p-value of TOST with the margin, where there is one), detectable
         (points), seeds_needed (for a margin of POINT), tasks (each with effect, interval,
         Holm-adjusted p-value, verdict, seeds, right and majority (scores in points), profiles
-        (counted, all) of a cohort), left_out, with_all, without, seeds, arms, records and also
-        (other arms that fit, judged in the same way, not deciding). `p_value` is of the claim,
-        `p_against` of its contradiction.
+        (counted, all) of a cohort, over_examples (interval in points, or None)), left_out,
+        with_all, with_everyone (of cohorts), without, seeds, arms, records and also (other arms
+        that fit, judged in the same way, not deciding). `p_value` is of the claim, `p_against` of
+        its contradiction.
     """
     tier = summary["tier"]
     data = claims["data"].get(tier, {"suites": None, "name": f"the data of tier {tier}"})
@@ -179,12 +182,14 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
             "interval": None,
             "p_value": None,
             "p_against": None,
+            "p_family": None,
             "equivalence": None,
             "detectable": None,
             "seeds_needed": None,
             "tasks": [],
             "left_out": [],
             "with_all": None,
+            "with_everyone": None,
             "without": [],
             "seeds": [],
             "arms": [],
@@ -204,14 +209,31 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
                 verdict |= found[0]
                 verdict["also"] = found[1:]
         verdicts.append(verdict)
+    family = _family(verdicts)
+    for verdict in verdicts:
+        verdict["p_family"] = family.get(verdict["id"])
+    records = summary["records"].values()
     changes = [change | {"date": f"{change['date']}"} for change in claims.get("changes") or []]
     return {
         "schema": SCHEMA,
         "tier": tier,
         "data": data["name"],
+        "encoders": sorted({record["run"]["encoder"]["name"] for record in records}),
+        "records": len(records),
         "changes": changes,
         "verdicts": verdicts,
     }
+
+
+def _family(verdicts: Iterable[Json]) -> dict[str, float]:
+    """Two-sided p-values of all comparisons of scores with Holm's correction, by claim."""
+    return stats.holm(
+        {
+            verdict["id"]: min(1.0, 2 * min(verdict["p_value"], verdict["p_against"]))
+            for verdict in verdicts
+            if verdict["p_value"] is not None
+        }
+    )
 
 
 # ------------------------------------------------------------------------------- counted claims
@@ -297,7 +319,8 @@ def _judge_scores(
     }
     return {
         "verdict": verdict,
-        "sentence": _score_sentence(difference, verdict, margin, tasks, left_out, over),
+        "sentence": _score_sentence(difference, verdict, margin, tasks, over)
+        + _left_out(left_out, over, alone=claim.get("sensitive", False)),
         "effect": 100 * difference.mean,
         "unit": "points",
         "bound": -100 * margin if margin else 0.0,
@@ -310,6 +333,7 @@ def _judge_scores(
         "tasks": tasks,
         "left_out": left_out,
         "with_all": _outcome(everywhere, margin, over) if left_out and everywhere else None,
+        "with_everyone": _with_everyone(left, right, margin),
         "without": _without(left, right, margin, [task["task"] for task in tasks]),
         "seeds": sorted(set().union(*seeds.values())),
     } | evidence(left, right, [task["task"] for task in tasks], seeds)
@@ -325,6 +349,14 @@ def _without(left: list[Arm], right: list[Arm], margin: float, tasks: Sequence[s
         if rest is not None:
             found.append({"task": name} | _outcome(rest, margin, _over(left)))
     return found
+
+
+def _with_everyone(left: list[Arm], right: list[Arm], margin: float) -> Json | None:
+    """The outcome with the profiles that the headline leaves out; None without cohorts."""
+    if _over(left) == "seeds":
+        return None
+    difference = _difference(left, right, everyone=True)
+    return None if difference is None else _outcome(difference, margin, _over(left))
 
 
 def _outcome(difference: stats.Difference, margin: float, over: str) -> Json:
@@ -376,7 +408,16 @@ def _measured_against(one: Arm, other: Arm) -> Json:
         "right": 100 * right,
         "majority": 100 * majority,
         "profiles": [len(kept), len(people["id"])] if people else None,
+        "over_examples": _over_examples(one, other),
     }
+
+
+def _over_examples(one: Arm, other: Arm) -> list[float] | None:
+    """The interval over validation rows (bootstrap), in points, where it was computed."""
+    found = one.get("versus_examples", {}).get(other["method"])
+    if found is None or found["right"] != other["arm"]:
+        return None
+    return [100 * found["low"], 100 * found["high"]]
 
 
 def _verdict(test: stats.Test | None) -> str:
@@ -387,15 +428,18 @@ def _verdict(test: stats.Test | None) -> str:
     return CONTRADICTED if test.p_below < stats.ALPHA else INCONCLUSIVE
 
 
-def _difference(left: list[Arm], right: list[Arm]) -> stats.Difference | None:
-    """Paired by seed; of cohorts by profile and seed, over the profiles of the headline."""
+def _difference(
+    left: list[Arm], right: list[Arm], *, everyone: bool = False
+) -> stats.Difference | None:
+    """Paired by seed; of cohorts by profile and seed, over the headline's profiles or all."""
     if _over(left) == "seeds":
         return stats.paired(scores_of(left), scores_of(right))
     scores: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for one, other in shared(left, right):
         seeds = sorted(set(one["seeds"]) & set(other["seeds"]))
-        kept = varied(one["profiles"])
-        if not seeds or not kept or one["profiles"]["id"] != other["profiles"]["id"]:
+        people = one["profiles"]["id"]
+        kept = list(range(len(people))) if everyone else varied(one["profiles"])
+        if not seeds or not kept or people != other["profiles"]["id"]:
             continue
         for side, arm in zip(scores, (one, other), strict=True):
             side[task_name(arm)] = accuracy_rows(arm, seeds)[:, kept]
@@ -423,7 +467,6 @@ def _score_sentence(
     verdict: str,
     margin: float,
     tasks: list[Json],
-    left_out: list[str],
     over: str,
 ) -> str:
     words = f"{signed(100 * difference.mean)} points over {counted(len(tasks), 'task')}"
@@ -439,6 +482,8 @@ def _score_sentence(
             CONTRADICTED: f": the interval lies below {bound}",
             INCONCLUSIVE: f": the interval contains {bound}",
         }[verdict]
+        if margin and verdict == INCONCLUSIVE and difference.high < 0:
+            words += " and lies below zero: worse, but perhaps by less than that"
     words += "."
     if len(tasks) > 1:
         parts = []
@@ -447,8 +492,17 @@ def _score_sentence(
             if some:
                 parts.append(f"{name} on {', '.join(some)}")
         words += f" Task by task (Holm-corrected): {'; '.join(parts)}."
-    if left_out:
-        names = ", ".join(map(task_title, left_out))
-        who = "an adapter is" if over == "seeds" else "they are"
-        words += f" Left out, as {who} not above the majority class there: {names}."
     return words
+
+
+def _left_out(tasks: list[str], over: str, *, alone: bool) -> str:
+    """Which tasks do not count, and why; empty where all do."""
+    if not tasks:
+        return ""
+    if over == "seeds":
+        reason = "an adapter is not above the majority class there"
+    elif alone:
+        reason = "what they are compared with is not above each person's usual label there"
+    else:
+        reason = "neither is above each person's usual label there"
+    return f" Left out, as {reason}: {', '.join(map(task_title, tasks))}."

@@ -102,6 +102,20 @@ class MethodSpec:
     mask_init_std: float = 1.0  # ours; a hard mask depends on lr / std alone
 
 
+def check_center(key: str, method: MethodSpec, n: int) -> None:
+    """Centred masks are hard, leave something out, and are no mean: their entries sum to zero.
+
+    Raises:
+        ConfigError: they are not, over a bank of `n`; `key` is the setting's.
+    """
+    if method.center and (method.mask != "hard" or method.k == n or method.scale == "mean"):
+        raise ConfigError(
+            f"{key}: found it with mask {method.mask}, k {method.k} of {n}, scale "
+            f"{method.scale}; expected a hard mask with k < N and scale sqrt or sum: centred "
+            "entries sum to zero"
+        )
+
+
 @dataclass(frozen=True)
 class TrainingSpec:
     """How a profile is trained. All `ours`: the paper's hyper-parameters are not known to us."""

@@ -31,7 +31,7 @@ from xpeft.bank import Adapter, Bank, load_bank, random_bank
 from xpeft.encoder import Delta, Encoder, Run
 from xpeft.errors import BankError, ConfigError
 from xpeft.hashing import derive_key, uniform
-from xpeft.job import OWN_WEIGHTS, PEER_METHODS, BankSpec, MethodSpec
+from xpeft.job import OWN_WEIGHTS, PEER_METHODS, BankSpec, MethodSpec, check_center
 from xpeft.layers import BlockAdapters
 from xpeft.masks import aggregate_scale, hard_mask, soft_mask, top_k
 from xpeft.shapes import EncoderShape
@@ -167,12 +167,7 @@ class BankMasks:
             )
         if spec.mask == "hard" and spec.k is None:
             raise ConfigError("method.k: found nothing, expected the k of a hard mask")
-        if spec.center and (spec.mask != "hard" or spec.k == bank.n or spec.scale == "mean"):
-            raise ConfigError(
-                f"method.center: found it with mask {spec.mask}, k {spec.k} of {bank.n}, scale "
-                f"{spec.scale}; expected a hard mask with k < N and scale sqrt or sum: centred "
-                "entries sum to zero"
-            )
+        check_center("method.center", spec, bank.n)
         self.spec = spec
         self.bank = bank.to(encoder.device, trained_dtype(encoder))
         self._downs = self.bank.down.flatten(2)  # [L, N, d * b]

@@ -14,7 +14,7 @@ from xpeft.cells import check_share, check_trials
 from xpeft.config import Config
 from xpeft.data.cohort_specs import get_cohort
 from xpeft.errors import ConfigError, DataError
-from xpeft.job import CohortJob, DonorJob
+from xpeft.job import CohortJob, DonorJob, check_center
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _job(
     if arm["method"] == "head_only" and arm["head"] == "shared":
         raise ConfigError(f"{key}.head: found shared for head_only, which leaves nothing to train")
     k = max(1, round(arm["k_share"] * bank["n"])) if arm["mask"] == "hard" else None
-    return CohortJob.from_dict(
+    job = CohortJob.from_dict(
         {
             "tier": config["tier"],
             "cohort": cohort,
@@ -168,6 +168,9 @@ def _job(
             "variant": arm["variant"],
         }
     )
+    if job.bank is not None:
+        check_center(f"{key}.settings.center", job.method, job.bank.n)
+    return job
 
 
 def _cohort_name(key: str, name: str) -> str:

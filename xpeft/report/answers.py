@@ -1,17 +1,17 @@
 """The ten questions that the report answers first, for readers who do not know the paper.
 
-An answer is a plain sentence or two, the verdicts that decide it (each from the tier that says most
-about the method), and where in the page its figure or table is. Words are here; numbers come from
-verdicts alone.
+An answer is a plain sentence or two, what came out, the verdicts that decide it (each from the tier
+that says most about the method), and where in the page its figure or table is. Words are here, for
+each verdict that a claim may get; numbers come from verdicts alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from xpeft.claims import NO_EVIDENCE
+from xpeft.claims import CONTRADICTED, INCONCLUSIVE, NO_EVIDENCE, SUPPORTED
 
 Json = dict[str, Any]
 
@@ -24,6 +24,8 @@ class Question:
         text: the question.
         answer: words that need no measurement.
         claims: ids of the claims whose verdicts decide the rest.
+        outcomes: by the id of one of these, what to say for its verdict; nothing for one that is
+            not there.
         places: (id in the page, name of the link): where the figure or table is. A name of PARTS
             is that part of the first tier that has it.
     """
@@ -31,6 +33,7 @@ class Question:
     text: str
     answer: str
     claims: tuple[str, ...] = ()
+    outcomes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     places: tuple[tuple[str, str], ...] = ()
 
 
@@ -56,7 +59,25 @@ QUESTIONS = (
         "A new adapter is hundreds of thousands of numbers for each profile; a mask is one number, "
         "or one bit, for each adapter of the bank, in each block and side. The bank is paid for "
         "once.",
-        ("trained-parameters", "parity-soft", "parity-hard"),
+        (
+            "trained-parameters",
+            "parity-soft",
+            "parity-hard",
+            "parity-soft-long",
+            "parity-hard-long",
+        ),
+        {
+            "parity-soft": {
+                SUPPORTED: "With soft masks nothing is lost to an adapter.",
+                CONTRADICTED: "They are paid for in score: soft masks stay below an adapter.",
+                INCONCLUSIVE: "Whether soft masks lose to an adapter is open.",
+            },
+            "parity-hard": {
+                SUPPORTED: "With hard masks nothing is lost to an adapter.",
+                CONTRADICTED: "Hard masks stay below an adapter.",
+                INCONCLUSIVE: "Whether hard masks lose to an adapter is open.",
+            },
+        },
         (("calculation", "bytes from one profile to a million"),),
     ),
     Question(
@@ -75,6 +96,21 @@ QUESTIONS = (
             "authors-parity",
             "authors-parity-base",
         ),
+        {
+            "memory-masks": {
+                SUPPORTED: "They hold for the masks.",
+                CONTRADICTED: "They do not hold even for the masks.",
+            },
+            "memory-all-in-binary": {
+                SUPPORTED: "They can be had for all that a profile takes, head included.",
+                CONTRADICTED: "They cannot be had with a head in it.",
+            },
+            "all-in-tasks": {
+                SUPPORTED: "On tasks that costs no score.",
+                CONTRADICTED: "On tasks that costs score.",
+                INCONCLUSIVE: "Whether that costs score on tasks is open.",
+            },
+        },
         (("calculation", "the calculation, step by step"), ("allin", "all-in, with its score")),
     ),
     Question(
@@ -82,6 +118,14 @@ QUESTIONS = (
         "For each adapter of the bank, in each block and side, a hard mask takes a bit where a "
         "soft one takes four bytes, and knows less: chosen or not.",
         ("hard-soft",),
+        {
+            "hard-soft": {
+                SUPPORTED: "Hard: they lose no point to soft ones.",
+                CONTRADICTED: "Soft, where the score matters most: hard ones lose to them.",
+                INCONCLUSIVE: "Over all tasks it is open whether hard ones lose more than a point; "
+                "single tasks differ.",
+            }
+        },
         (("results", "scores of both"),),
     ),
     Question(
@@ -89,6 +133,18 @@ QUESTIONS = (
         "A random bank is nothing but a seed. If masks over it learn, what is learned is the "
         "choice.",
         ("random-soft", "random-hard"),
+        {
+            "random-soft": {
+                SUPPORTED: "Soft masks over it learn.",
+                CONTRADICTED: "Soft masks over it do not learn.",
+                INCONCLUSIVE: "Whether soft masks over it learn is open.",
+            },
+            "random-hard": {
+                SUPPORTED: "Hard masks over it learn, if not on every task.",
+                CONTRADICTED: "Hard masks over it do not learn.",
+                INCONCLUSIVE: "Whether hard masks over it learn is open.",
+            },
+        },
         (("results", "scores beside a head alone"),),
     ),
     Question(
@@ -96,6 +152,13 @@ QUESTIONS = (
         "M_A chooses down-projections, M_B up-projections. One mask for both sides takes half the "
         "bytes.",
         ("separate-masks",),
+        {
+            "separate-masks": {
+                SUPPORTED: "Two masks score higher than one for both.",
+                CONTRADICTED: "One mask for both does at least as well.",
+                INCONCLUSIVE: "Whether two score higher than one is open.",
+            }
+        },
         (("ablations", "ablations, one change each"),),
     ),
     Question(
@@ -104,17 +167,43 @@ QUESTIONS = (
         (
             "trained-random",
             "trained-random-soft",
+            "trained-random-plain",
             "parity-soft-trained",
             "parity-hard-trained",
         ),
+        {
+            "trained-random": {
+                SUPPORTED: "Each set as it is used, the trained one is better (hard masks).",
+                CONTRADICTED: "Each set as it is used, the random one is better (hard masks).",
+                INCONCLUSIVE: "Each set as it is used, that is open (hard masks).",
+            },
+            "trained-random-plain": {
+                SUPPORTED: "Without the norm that a random bank is used with, the trained one is.",
+                CONTRADICTED: "It is not without the norm that a random bank is used with either.",
+                INCONCLUSIVE: "It is open too without the norm that a random bank is used with.",
+            },
+        },
         (("results", "scores over both banks"),),
     ),
     Question(
-        "On authors: does a warm bank beat a random one?",
+        "For authors: does a warm bank beat a random one?",
         "A warm bank holds adapters tuned on other authors (donors), who are never among those "
         "tested. Masks over it start from what the donors learned together, which is a model in "
         "itself.",
         ("warm-random", "authors-bias"),
+        {
+            "warm-random": {
+                SUPPORTED: "Each as it is used, the warm one is better.",
+                CONTRADICTED: "Each as it is used, the random one is better.",
+                INCONCLUSIVE: "Each as it is used, that is open.",
+            },
+            "authors-bias": {
+                SUPPORTED: "The choice of adapters adds to what the donors' model does by itself.",
+                CONTRADICTED: "The donors' model with a bias for each does better by itself.",
+                INCONCLUSIVE: "That the choice of adapters adds to what the donors' model does by "
+                "itself is not shown.",
+            },
+        },
         (("profiles", "author by author"),),
     ),
     Question(
@@ -122,13 +211,38 @@ QUESTIONS = (
         "Each adapter more costs a profile two bits (hard) or eight bytes (soft) a block, and all "
         "of them memory of the bank and time to add it up.",
         ("more-adapters", "more-adapters-soft", "too-many-adapters"),
+        {
+            "more-adapters": {
+                SUPPORTED: "From 100 to 400 they help hard masks.",
+                CONTRADICTED: "From 100 to 400 they harm hard masks.",
+                INCONCLUSIVE: "Whether they help hard masks from 100 to 400 is open.",
+            },
+            "too-many-adapters": {
+                SUPPORTED: "From 400 to 800 they help no further.",
+                CONTRADICTED: "From 400 to 800 they still help.",
+                INCONCLUSIVE: "Whether they help further from 400 to 800 is open.",
+            },
+        },
         (("sizes", "scores and costs by N"),),
     ),
     Question(
         "One profile or hundreds: what to use it for?",
-        "For one profile an adapter is cheap enough. Masks pay where there are many profiles: they "
-        "train together, are served in one batch, and are kept in one file.",
+        "For one profile an adapter is cheap enough. With many, masks save bytes and time: they "
+        "train together, are served in one batch, and are kept in one file. One model for all, or "
+        "a bias for each on it, is cheaper still, and masks must beat these too.",
         ("authors-parity", "authors-shared", "authors-bias"),
+        {
+            "authors-parity": {
+                SUPPORTED: "Beside an adapter for each, masks lose nothing.",
+                CONTRADICTED: "Beside an adapter for each, masks lose score.",
+                INCONCLUSIVE: "Whether masks lose to an adapter for each is open.",
+            },
+            "authors-shared": {
+                SUPPORTED: "They beat one model for all.",
+                CONTRADICTED: "One model for all does better.",
+                INCONCLUSIVE: "That they beat one model for all is not shown.",
+            },
+        },
         (("calculation", "bytes from one profile to a million"), ("profiles", "author by author")),
     ),
 )
@@ -142,22 +256,27 @@ def make_answers(sections: Sequence[Json]) -> list[Json]:
         sections: the tiers as the page has them, what says most about the method first.
 
     Returns:
-        text, answer, verdicts (tier, statement, verdict, kind, sentence, href) and places (href,
-        name).
+        text, answer, outcome (words, empty without evidence), verdicts (tier, statement, verdict,
+        kind, sentence, href) and places (href, name).
     """
-    return [
-        {
-            "text": question.text,
-            "answer": question.answer,
-            "verdicts": [_verdict(claim, sections) for claim in question.claims if sections],
-            "places": [
-                {"href": href, "name": name}
-                for place, name in question.places
-                if (href := _place(place, sections)) is not None
-            ],
-        }
-        for question in QUESTIONS
-    ]
+    return [_answer(question, sections) for question in QUESTIONS]
+
+
+def _answer(question: Question, sections: Sequence[Json]) -> Json:
+    verdicts = {claim: _verdict(claim, sections) for claim in question.claims if sections}
+    said = (
+        words.get(verdicts[claim]["verdict"])
+        for claim, words in question.outcomes.items()
+        if claim in verdicts
+    )
+    places = ((_place(place, sections), name) for place, name in question.places)
+    return {
+        "text": question.text,
+        "answer": question.answer,
+        "outcome": " ".join(filter(None, said)),
+        "verdicts": list(verdicts.values()),
+        "places": [{"href": href, "name": name} for href, name in places if href is not None],
+    }
 
 
 def _place(place: str, sections: Sequence[Json]) -> str | None:

@@ -23,7 +23,8 @@ from xpeft.report.verdict_words import (
     test_text,
     yardstick_text,
 )
-from xpeft.report.words import counted, p_value, signed, task_title, times
+from xpeft.report.words import TIER_NOTES, counted, p_value, signed, task_title, times
+from xpeft.stats import ALPHA
 
 Json = dict[str, Any]
 
@@ -45,26 +46,33 @@ def write_claims_page(
 def claims_page(claims: Json, records: str) -> str:
     """The page as text; `records` goes before the paths of records in links."""
     verdicts = claims["verdicts"]
-    tally = ", ".join(
-        f"{count} {name}"
-        for name in VERDICTS
-        if (count := sum(verdict["verdict"] == name for verdict in verdicts))
-    )
+    counts = [verdict for verdict in verdicts if verdict["test"] == "count"]
+    judged = [verdict for verdict in verdicts if verdict["test"] != "count"]
     lines = [
         "# Claims",
         "",
         "<!-- Written by `xpeft claims --markdown` from the committed records. -->",
         "",
-        f"{counted(len(verdicts), 'claim')}, judged on the tier `{claims['tier']}` (on "
-        f"{claims['data']}, where a claim does not name other data): {tally}. How a claim is "
-        "judged stands in [claims.yaml](xpeft/claims.yaml) and was written down before its "
-        "evidence was there, but for the [changes](#changes) below. Effects are in points "
-        "(hundredths of the score) and paired by seed; "
-        "intervals are at 95 % over seeds, of cohorts over profiles and seeds; "
-        "p is one-sided, of the claim or, where that was contradicted, of its contradiction. Of "
-        "cohorts the profiles of the headline count, "
-        "those whose training rows are not nearly all of one label. A claim with no verdict has "
-        "no records yet, or none on which anything was learned.",
+        f"{counted(len(verdicts), 'claim')}. {len(counts)} are counted, without training: "
+        f"{_tally(counts)}. {len(judged)} are judged on the tier `{claims['tier']}` (on "
+        f"{claims['data']}, where a claim does not name other data): {_tally(judged)}.",
+        "",
+        f"What they hold for: {counted(claims['records'], 'record')} of runs with "
+        f"{' and '.join(claims['encoders']) or 'no encoder'}. "
+        f"{TIER_NOTES.get(claims['tier'], '')} What limits them stands in "
+        "[ARTIFACT.md](ARTIFACT.md#limitations).",
+        "",
+        "How a claim is judged stands in [claims.yaml](xpeft/claims.yaml) and was written down "
+        "before its evidence was there, but for the [changes](#changes) below. Effects are in "
+        "points (hundredths of the score) and paired by seed, a mean over tasks, of which each "
+        "counts the same though their metrics differ; intervals are at 95 % over training seeds, "
+        f"of cohorts over profiles and seeds. A one-sided p below {ALPHA:g} decides, which is "
+        "where the interval excludes the bound. Each claim is judged by itself; “p, all claims” "
+        "is two-sided, with Holm's correction over all comparisons of scores, and above "
+        f"{2 * ALPHA:g} a verdict would not stand among so many. Of single tasks the p-values and "
+        "verdicts are corrected over the tasks of the claim, the intervals are not. Of cohorts the "
+        "profiles of the headline count, those whose training rows are not nearly all of one "
+        "label. A claim with no verdict has no records yet, or none on which anything was learned.",
         "",
         *_overview(verdicts),
     ]
@@ -76,17 +84,23 @@ def claims_page(claims: Json, records: str) -> str:
 
 def _overview(verdicts: Iterable[Json]) -> list[str]:
     lines = [
-        "| claim | source | verdict | effect | 95 % interval |",
-        "| --- | --- | --- | --- | --- |",
+        "| claim | source | verdict | effect | 95 % interval | p, all claims |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for verdict in verdicts:
         none = verdict["verdict"] == NO_EVIDENCE
         effect = "" if none else f"[{effect_text(verdict)}](#{verdict['id']})"
         lines.append(
             f"| [{verdict['statement']}](#{verdict['id']}) | {verdict['source']} "
-            f"| {verdict['verdict']} | {effect} | {'' if none else effect_interval(verdict)} |"
+            f"| {verdict['verdict']} | {effect} | {'' if none else effect_interval(verdict)} "
+            f"| {'' if verdict['p_family'] is None else p_value(verdict['p_family'])} |"
         )
     return lines
+
+
+def _tally(verdicts: Iterable[Json]) -> str:
+    names = [verdict["verdict"] for verdict in verdicts]
+    return ", ".join(f"{names.count(name)} {name}" for name in VERDICTS if name in names)
 
 
 def _section(verdict: Json, records: str) -> list[str]:
@@ -118,8 +132,8 @@ def _section(verdict: Json, records: str) -> list[str]:
         )
         lines += [
             "",
-            f"Also, not deciding: `{other['arms'][0]}` against `{other['arms'][1]}`, "
-            f"{other['verdict']}. {other['sentence']} Records: {tasks}.",
+            f"For information, another pair that fits: `{other['arms'][0]}` against "
+            f"`{other['arms'][1]}`, {other['verdict']}. {other['sentence']} Records: {tasks}.",
         ]
     return lines
 

@@ -80,11 +80,13 @@ def make_papers(summary: Json, claims: Json, plans: Sequence[Plan], records: str
     plan = next((plan for plan in plans if plan.tier == summary["tier"]), None)
     values = {
         "tiers": [_tier(plan) for plan in plans],
-        "actual": _actual(summary, used),
+        "actual": _actual(summary, used, plan),
         "claims": [_claim(verdict, used) for verdict in claims["verdicts"]],
         "experiments": _experiments(summary, plan, used, records),
         "cut": _cut(summary),
         "cap": plan and (plan.config["cohorts"] or {}).get("max_train_rows"),
+        "passes": plan and _passes(plan),
+        "unclean": _unclean(summary),
         "data": _licences(),
     }
     return {name: environment.get_template(file).render(values) for name, file in PAPERS.items()}
@@ -111,15 +113,42 @@ def _used_hours(summary: Json) -> dict[str, float]:
     return {f"{task_name(arm)}/{arm['arm']}": arm["seconds"] / 3600 for arm in summary["arms"]}
 
 
-def _actual(summary: Json, used: dict[str, float]) -> str:
+def _actual(summary: Json, used: dict[str, float], plan: Plan | None) -> str:
     if not used:
         return "No run is recorded yet."
     machines = sorted({record["run"]["processor"] for record in summary["records"].values()})
+    there = len(summary["records"])
+    planned = there if plan is None else plan_json(plan)["records"]
+    rest = f" The other {planned - there} are still to be run." if planned > there else ""
     return (
-        f"The {len(summary['records'])} records of the tier `{summary['tier']}` took "
+        f"The {there} records of the tier `{summary['tier']}` took "
         f"{sum(used.values()):.1f} hours in {len(used)} jobs on {'; '.join(machines)}; other work "
-        "ran beside some of them."
+        f"ran beside some of them.{rest}"
     )
+
+
+def _passes(plan: Plan) -> str:
+    """How often training goes over the rows, of tasks and of people."""
+    config = plan.config
+    common = config["training"]["epochs"]
+    other = {
+        task: training["epochs"]
+        for task, training in config["task_training"].items()
+        if training.get("epochs", common) != common
+    }
+    words = f"{common:g} passes over the rows of a task"
+    if other:
+        parts = [f"{task_title(task)} {epochs:g}" for task, epochs in other.items()]
+        words += f" ({', '.join(parts)})"
+    if config["cohorts"] is not None:
+        epochs = {**config["training"], **config["cohorts"]["training"]}["epochs"]
+        words += f", {epochs:g} over those of a person"
+    return words
+
+
+def _unclean(summary: Json) -> int:
+    """How many records come from a tree with changes that were not committed."""
+    return sum("modified" in record["run"]["git"] for record in summary["records"].values())
 
 
 def _claim(verdict: Json, used: dict[str, float]) -> Json:

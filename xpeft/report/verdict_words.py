@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpeft.claims import CONTRADICTED
 from xpeft.report.words import (
     counted,
     minus,
@@ -15,6 +14,7 @@ from xpeft.report.words import (
     task_title,
     times,
 )
+from xpeft.stats import ALPHA
 
 Json = dict[str, Any]
 
@@ -54,34 +54,40 @@ def power_text(verdict: Json) -> str:
         words.append(f"Equivalence within the margin (TOST): p {p_sign(verdict['equivalence'])}.")
     if verdict["detectable"] is not None:
         words.append(
-            f"With this spread a difference of {verdict['detectable']:.1f} points from the bound "
-            "is found four times in five."
+            f"This test would find a difference of {verdict['detectable']:.1f} points from the "
+            "bound four times in five."
         )
     if verdict["seeds_needed"] is not None:
         words.append(
-            f"Equal methods would pass a margin of one point four times in five with "
-            f"{verdict['seeds_needed']} seeds."
+            "To show of equal methods that they differ by less than one point, four times in five, "
+            f"takes {verdict['seeds_needed']} seeds."
         )
     return " ".join(words)
 
 
 def p_text(verdict: Json) -> str:
-    """The p-value of the claim or, where that was contradicted, of its contradiction."""
-    side = "contradiction" if verdict["verdict"] == CONTRADICTED else "claim"
-    return f"p of the {side} {p_sign(deciding_p(verdict))}"
+    """The p-value of the nearer side, with the level that decides, and in view of all claims."""
+    value = deciding_p(verdict)
+    if value is None:
+        return f"p {p_sign(None)}"
+    side = "claim" if value == verdict["p_value"] else "contradiction"
+    return (
+        f"p of the {side} {p_sign(value)} (one-sided, decides below {ALPHA:g}); among all claims "
+        f"{p_sign(verdict['p_family'])} (two-sided, Holm)"
+    )
 
 
 def deciding_p(found: Json) -> float | None:
-    """The p-value that decided a verdict, or a task's: of the contradiction, if it is one."""
-    value: float | None = found.get("p_value")
-    if found.get("verdict") == CONTRADICTED:
-        value = found.get("p_against")
-    return value
+    """The p-value of a verdict, or a task's: of the claim or of its contradiction, the smaller."""
+    sides = (found.get("p_value"), found.get("p_against"))
+    return min((value for value in sides if value is not None), default=None)
 
 
 def checks_text(verdict: Json) -> str:
-    """What the choice of tasks does to a verdict; empty where nothing was chosen."""
+    """What the choice of tasks and profiles does to a verdict; empty where nothing was chosen."""
     words = []
+    if verdict["with_everyone"] is not None:
+        words.append(f"With all profiles the effect is {_outcome(verdict['with_everyone'])}.")
     every, without = verdict["with_all"], verdict["without"]
     if every is not None:
         names = ", ".join(map(task_title, verdict["left_out"]))
@@ -106,6 +112,8 @@ def yardstick_text(task: Json) -> str:
     text = f"{right} (majority {majority}); {counted(task['seeds'], 'seed')}"
     if task["profiles"]:
         text += f", {task['profiles'][0]} of {task['profiles'][1]} profiles"
+    if task["over_examples"]:
+        text += f"; 95 % over examples {signed_ends(*task['over_examples'])}"
     return text
 
 

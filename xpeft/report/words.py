@@ -60,9 +60,10 @@ TIER_NOTES = {
     "quick": "Sentences made by a grammar that ships with the code, with a known best possible "
     "accuracy. It runs in minutes and shows that the machinery works; it says nothing about "
     "natural language.",
-    "small": "Real tasks and people with a sentence encoder of six blocks. Validation sets are "
-    "whole; of large tasks, and of each person, a part of the training rows is taken, as "
-    "ARTIFACT.md says. Evidence about the method, at a smaller scale than the paper's.",
+    "small": "Real tasks and people with a sentence encoder of six blocks, not the paper's BERT, "
+    "and a few passes over the rows, at the better of a few rates. Validation sets are whole; of "
+    "large tasks, and of each person, a part of the training rows is taken, as ARTIFACT.md says. "
+    "Evidence about the method, at a smaller scale than the paper's.",
     "paper": "The scale that the paper describes.",
     "people": "LaMP's authors and other people, at the scale that the paper describes.",
 }
