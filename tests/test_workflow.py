@@ -177,14 +177,14 @@ def test_the_full_paper_tier_resolves(tmp_path: Path, argv: tuple[object, ...]) 
     (tmp_path / "slurm").symlink_to(ROOT / "slurm")
     (tmp_path / "config").symlink_to(ROOT / "config")
     # 9 tasks x (head_only, single_adapter, full, bitfit, six peers, soft and hard masks over
-    # random banks at five N and over trained ones at two); 19 ablations on 3; pools of 8 tasks
+    # random banks at five N and over trained ones at two); 24 ablations on 3; pools of 8 tasks
     assert planned(tmp_path, *argv) == {
         "cells": 1,
-        "job": 424 + 19 * 3 + 8,
+        "job": 424 + 24 * 3 + 8,
         "data": 17,
         "pool": 8,
         "trained_bank": 34,
-        "train": 424 + 19 * 3,
+        "train": 424 + 24 * 3,
         "ledger": 1,
         **AGGREGATION,
     }
