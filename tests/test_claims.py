@@ -343,17 +343,13 @@ def test_a_claim_on_authors_takes_all_sets_whatever_their_banks_size(tmp_path: P
             ]
             assert task["right"] == pytest.approx(100 * means[1])
             assert task["effect"] == pytest.approx(100 * (means[0] - means[1]))
-        everybody_s = [
-            np.mean(left["profiles"]["accuracy"]) - np.mean(right["profiles"]["accuracy"])
-            for left, right in (
-                [
-                    next(a for a in arms if a["arm"] == name and a["task"] == cohort)
-                    for name in found["arms"]
-                ]
-                for cohort in ("huffpost", "md_agreement")
-            )
-        ]
-        assert found["with_everyone"]["effect"] == pytest.approx(100 * np.mean(everybody_s))
+        with_everybody = []
+        for cohort in ("huffpost", "md_agreement"):
+            own = {
+                a["arm"]: np.mean(a["profiles"]["accuracy"]) for a in arms if a["task"] == cohort
+            }
+            with_everybody.append(own[found["arms"][0]] - own[found["arms"][1]])
+        assert found["with_everyone"]["effect"] == pytest.approx(100 * np.mean(with_everybody))
         assert "With all profiles" in checks_text(found)
     assert verdict("authors-parity", arms)["verdict"] == NO_EVIDENCE  # the arm is not there
 
