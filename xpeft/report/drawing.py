@@ -16,11 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from xpeft.report.summary import Arm
-from xpeft.report.words import minus
+from xpeft.report.words import arm_title, minus
 
 COLOURS: dict[str, tuple[str, str]] = {
     # name: on a light page, on a dark page
@@ -111,6 +112,17 @@ def face_of(arm: Arm) -> str:
 def dash_of(arm: Arm) -> Any:
     """Line style of an arm: dashed over a bank that is not random, dotted without one."""
     return {None: (0, (1, 1)), "random": "solid"}.get(arm["bank"], (0, (4, 1.5)))
+
+
+def draw_mark(axes: Axes, x: float, y: float, arm: Arm, size: float, **style: Any) -> None:
+    """An arm's marker at a place, `size` as of `Axes.scatter`."""
+    colour, marker = mark_of(arm)
+    axes.scatter(x, y, s=size, marker=marker, facecolor=face_of(arm), edgecolor=colour, **style)
+
+
+def legend_name(arm: Arm) -> str:
+    """What an arm is, in lines that fit into a legend of two columns."""
+    return textwrap.fill(arm_title(arm), LEGEND)
 
 
 def render(figure: Figure, form: str) -> bytes:

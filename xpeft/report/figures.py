@@ -30,8 +30,10 @@ from xpeft.report.drawing import (
     WIDTH,
     colour_of,
     dash_of,
+    draw_mark,
     empty,
     face_of,
+    legend_name,
     mark_of,
     new_figure,
     render,
@@ -221,18 +223,10 @@ def _scores_panel(axes: Axes, task: str, arms: list[Arm]) -> None:
             linewidths=0.8,
             zorder=3,
         )
-        axes.scatter(
-            100 * spread["mean"],
-            place,
-            s=38,
-            marker=marker,
-            facecolor=face_of(arm),
-            edgecolor=colour,
-            zorder=4,
-        )
+        draw_mark(axes, 100 * spread["mean"], place, arm, 38, zorder=4)
     axes.set_xlim(low, high)
     axes.set_ylim(len(arms) - 0.4, -0.6)
-    axes.set_yticks(range(len(arms)), [textwrap.fill(arm_title(arm), LEGEND) for arm in arms])
+    axes.set_yticks(range(len(arms)), [legend_name(arm) for arm in arms])
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(ticks(5))
     axes.grid(axis="x", linewidth=0.6)
@@ -345,15 +339,12 @@ def gaps_figure(arms: Sequence[Arm], margin: float = 1.0) -> Figure:
 def _gap(axes: Axes, place: float, arm: Arm) -> list[float]:
     """Draw a row of `gaps_figure`; returns what of it the axis shows."""
     found = arm["versus"]["single_adapter"]
-    colour, marker = mark_of(arm)
     mean = 100 * found["mean"]
-    axes.scatter(
-        mean, place, s=34, marker=marker, facecolor=face_of(arm), edgecolor=colour, zorder=3
-    )
+    draw_mark(axes, mean, place, arm, 34, zorder=3)
     if found["low"] is None:
         return [mean]
     low, high = 100 * found["low"], 100 * found["high"]
-    axes.plot([low, high], [place, place], color=colour, linewidth=2)
+    axes.plot([low, high], [place, place], color=mark_of(arm)[0], linewidth=2)
     return [mean, max(low, mean - 15), min(high, mean + 15)]
 
 
@@ -369,7 +360,7 @@ def _marker(arm: Arm) -> Line2D:
     colour, marker = mark_of(arm)
     return Line2D(
         [], [], color=colour, marker=marker, markerfacecolor=face_of(arm), linestyle="none",
-        markersize=6, label=textwrap.fill(arm_title(arm), LEGEND),
+        markersize=6, label=legend_name(arm),
     )  # fmt: skip
 
 
@@ -416,7 +407,7 @@ def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> 
                 color=mark_of(arm)[0],
                 linewidth=1.8,
                 linestyle=dash_of(arm),
-                label=textwrap.fill(arm_title(arm), LEGEND),
+                label=legend_name(arm),
             )
             for arm in kinds
         ],

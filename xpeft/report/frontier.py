@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from xpeft import stats
 from xpeft.report.drawing import (
     colour_of,
+    draw_mark,
     empty,
-    face_of,
     mark_of,
     new_figure,
     short_bytes,
@@ -160,19 +160,10 @@ def draw_points(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
     x, y = _steps(shown)
     axes.plot(x, y, color=colour_of("ink"), linewidth=1.0, linestyle=(0, (3, 1.5)), zorder=1.5)
     for point, size in shown:
-        colour, marker = mark_of(point.arm)
+        colour, _ = mark_of(point.arm)
         if point.low is not None and point.high is not None:
             axes.plot([size, size], [point.low, point.high], color=colour, linewidth=1.2, zorder=2)
-        axes.scatter(
-            size,
-            point.gap,
-            s=34,
-            marker=marker,
-            facecolor=face_of(point.arm),
-            edgecolor=colour,
-            linewidths=1.2,
-            zorder=4,
-        )
+        draw_mark(axes, size, point.gap, point.arm, 34, linewidths=1.2, zorder=4)
     axes.xaxis.set_major_locator(LogLocator(10))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))

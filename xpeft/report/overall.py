@@ -7,7 +7,6 @@ are shown if they have records of all the others.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +15,10 @@ from matplotlib.figure import Figure
 
 from xpeft import stats
 from xpeft.report.drawing import (
-    LEGEND,
     colour_of,
     dash_of,
     empty,
+    legend_name,
     mark_of,
     new_figure,
     styled,
@@ -99,7 +98,7 @@ def performance_figure(arms: Sequence[Arm]) -> Figure:
             linewidth=1.8,
             linestyle=dash_of(arm),
             drawstyle="steps-pre",
-            label=textwrap.fill(arm_title(arm), LEGEND),
+            label=legend_name(arm),
         )
         axes.fill_between(
             places,
