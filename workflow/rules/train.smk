@@ -31,24 +31,20 @@ rule train:
         data=subpath(input.meta, parent=True),
         records=lambda wildcards, output: Path(output.records[0]).parent,
         bank=PLAN.bank_argument,
+        tuning=lambda wildcards, output: output.tuning,
+        seeds="",  # those of the job
         work=f"{PLAN.root}/work/{{suite}}/{{task}}/{{arm}}",
         device=PLAN.config["device"],
     shell:
-        "xpeft train --job {input.job:q} --data {params.data:q} --out {params.records:q}"
-        " --tuning {output.tuning:q} {params.bank} --work {params.work:q}"
+        "xpeft train --job {input.job:q} {params.seeds} --data {params.data:q}"
+        " --out {params.records:q} --tuning {params.tuning:q} {params.bank} --work {params.work:q}"
         " --device {params.device} 2>&1 | tee {log:q}"
 
 
 # Further seeds of some arms. No seed has a part in the training of another, so these are what they
 # would be among the first ones. What tuning chose is read where it is known, and else found again;
 # it is no input, for then the first seeds would be trained again where only their records are kept.
-rule train_more:
-    input:
-        job=f"{PLAN.root}/jobs/{{suite}}/{{task}}/{{arm}}.json",
-        meta=f"{PLAN.root}/data/{{suite}}/{{task}}/meta.json",
-        train=f"{PLAN.root}/data/{{suite}}/{{task}}/train.parquet",
-        validation=f"{PLAN.root}/data/{{suite}}/{{task}}/validation.parquet",
-        bank=PLAN.bank,
+use rule train as train_more with:
     output:
         records=expand(
             f"{PLAN.root}/records/{{{{suite}}}}/{{{{task}}}}/{{{{arm}}}}/seed{{seed}}.json",
@@ -61,9 +57,7 @@ rule train_more:
     wildcard_constraints:
         suite="(?!profiles/)[^/]+",
         arm=PLAN.more[1],
-    conda:
-        "../../environment.yml"
-    threads: PLAN.config["threads"]
+    priority: 0
     resources:
         mem_mb=PLAN.memory("train_more"),
         runtime=PLAN.minutes("train_more"),
@@ -72,11 +66,7 @@ rule train_more:
         data=subpath(input.meta, parent=True),
         records=lambda wildcards, output: Path(output.records[0]).parent,
         bank=PLAN.bank_argument,
-        seeds=PLAN.more[0],
         tuning=f"{PLAN.root}/tuning/{{suite}}/{{task}}/{{arm}}.json",
+        seeds="--seeds " + " ".join(map(str, PLAN.more[0])),
         work=f"{PLAN.root}/work_more/{{suite}}/{{task}}/{{arm}}",
         device=PLAN.config["device"],
-    shell:
-        "xpeft train --job {input.job:q} --seeds {params.seeds} --data {params.data:q}"
-        " --out {params.records:q} --tuning {params.tuning:q} {params.bank} --work {params.work:q}"
-        " --device {params.device} 2>&1 | tee {log:q}"
