@@ -20,6 +20,7 @@ from xpeft.cli import main, parser
 from xpeft.cli import report as report_verbs
 from xpeft.cli.documentation import cli_documentation
 from xpeft.io import read_json, write_json
+from xpeft.ledger_table import format_table
 
 ROOT = Path(__file__).parents[1]
 NOT_FOR_TRAINING = (
@@ -418,7 +419,7 @@ def test_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read_json(tmp_path / "ledger.json") == account
     capsys.readouterr()
     assert run(*argv) == 0
-    assert "3,578,112" in capsys.readouterr().out
+    assert capsys.readouterr().out == format_table(account)
 
 
 def test_config_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

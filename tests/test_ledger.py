@@ -18,12 +18,11 @@ from xpeft.io import write_bytes, write_json
 from xpeft.ledger import (
     _manifest,
     adapter_parameters,
-    format_table,
     ledger,
     measure,
     profile_bytes,
-    run_ledger,
 )
+from xpeft.ledger_table import format_table
 from xpeft.shapes import COUNTED, SHAPES, EncoderShape, encoder_shape, shape_from_config
 from xpeft.store import profile_file_bytes
 
@@ -275,14 +274,6 @@ def test_the_table_in_the_documentation_is_what_is_printed(bert: dict[str, Any])
     document = Path(__file__).parent.parent / "docs" / "ledger.md"
     table = document.read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
     assert table == format_table(bert)
-
-
-def test_run_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "deep" / "ledger.json"
-    run_ledger("bert-base-uncased", 100, out=out)
-    assert capsys.readouterr().out == format_table(ledger(BERT, 100))
-    run_ledger("google/bert-base-uncased", 100, as_json=True)
-    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text()) == ledger(BERT, 100)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,8 @@ def _ledger(args: Args) -> None:
     import json
 
     from xpeft.io import write_json
-    from xpeft.ledger import format_table, ledger
+    from xpeft.ledger import ledger
+    from xpeft.ledger_table import format_table
     from xpeft.shapes import encoder_shape
 
     account = ledger(

@@ -20,8 +20,8 @@ from xpeft.io import write_text
 from xpeft.ledger import read_ledger
 from xpeft.report.answers import make_answers
 from xpeft.report.calculation_page import calculation
+from xpeft.report.diagram import method_figure
 from xpeft.report.drawing import COLOURS, inline_svg
-from xpeft.report.figures import method_figure
 from xpeft.report.summary import make_summary, read_summary
 from xpeft.report.tier_page import tier_section
 from xpeft.report.verdict_page import glance, tally
