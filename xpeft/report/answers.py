@@ -77,6 +77,12 @@ QUESTIONS = (
                 CONTRADICTED: "Hard masks stay below an adapter.",
                 INCONCLUSIVE: "Whether hard masks lose to an adapter is open.",
             },
+            "parity-soft-long": {
+                SUPPORTED: "Where both train three times as long, soft masks lose nothing to it.",
+                CONTRADICTED: "Soft masks stay below it where both train three times as long, too.",
+                INCONCLUSIVE: "Whether soft masks lose to it where both train three times as long "
+                "is open.",
+            },
         },
         (("calculation", "bytes from one profile to a million"),),
     ),
