@@ -114,7 +114,7 @@ def test_non_inferiority_needs_the_margin_outside_the_interval() -> None:
     def tested(left: dict[str, dict[int, float]]) -> stats.Test:
         difference = stats.paired(left, right)
         assert difference is not None
-        test = stats.non_inferior(difference, 0.01)
+        test = stats.against(difference, -0.01)
         assert test is not None
         return test
 
@@ -209,7 +209,7 @@ def _rejections(effects: dict[str, float], sds: dict[str, float], n: int, margin
         right = {task: dict.fromkeys(range(n), 0.0) for task in effects}
         difference = stats.paired(left, right)
         assert difference is not None
-        test = stats.non_inferior(difference, margin)
+        test = stats.against(difference, -margin)
         assert test is not None
         found += test.p_above < stats.ALPHA
     return found / 4000

@@ -30,10 +30,6 @@ class CodecError(XpeftError):
     """A mask code is damaged or does not fit the shape it is read with."""
 
 
-class CheckpointError(XpeftError):
-    """A checkpoint is damaged or belongs to another job."""
-
-
 class RecordError(XpeftError):
     """A record is damaged or does not follow the record schema."""
 

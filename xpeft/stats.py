@@ -318,11 +318,6 @@ def against(difference: Difference, bound: float) -> Test | None:
     return Test(float(t.sf(value, difference.df)), float(t.cdf(value, difference.df)))
 
 
-def non_inferior(difference: Difference, margin: float) -> Test | None:
-    """Is left not worse than right by `margin` or more? p_above is the p-value of the claim."""
-    return against(difference, -abs(margin))
-
-
 def equivalent(difference: Difference, margin: float) -> float | None:
     """Two one-sided tests (TOST): p-value of "they differ by at least `margin`"."""
     lower, upper = against(difference, -abs(margin)), against(difference, abs(margin))
