@@ -174,6 +174,18 @@ def test_an_arm_with_a_cheap_head_stands_for_no_kind(head: str, tmp_path: Path) 
     assert [arm["arm"] for arm in figures.headline(both)] == [arm["arm"] for arm in usual]
 
 
+def test_a_small_bank_on_one_task_does_not_stand_for_its_kind(tmp_path: Path) -> None:
+    make_tier(tmp_path, tasks=("glue/sst2", "glue/mrpc"), seeds=2)
+    usual = figures.headline(make_summary(tmp_path / "records")["arms"])
+    for path in sorted((tmp_path / "records/glue/sst2/x_peft-hard-n100-k50").glob("*.json")):
+        record = read_json(path)
+        record["cell"] |= {"arm": "x_peft-hard-n25-k12", "n": 25, "k": 12}
+        write_record(tmp_path / "records" / record_path(record["cell"]), record)
+    both = make_summary(tmp_path / "records")["arms"]
+    assert len(both) == len(usual) + 1
+    assert [arm["arm"] for arm in figures.headline(both)] == [arm["arm"] for arm in usual]
+
+
 def test_the_seeds_of_an_arm_have_the_same_settings(tmp_path: Path) -> None:
     make_tier(tmp_path, tasks=("glue/sst2",), seeds=2)
     path = next((tmp_path / "records").rglob("head_only/seed1.json"))

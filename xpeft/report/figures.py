@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,17 +164,21 @@ def _margin(claims: Json | None) -> float:
 
 
 def headline(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms that stand for their kind: of masks over one kind of bank, the smallest bank.
+    """The arms that stand for their kind: of masks over one kind of bank, those on most tasks.
 
-    With heads in full: those with cheap ones stand beside each other in the part all-in.
+    Of several on as many, those with the smallest bank, as where claims choose. With heads in full:
+    those with cheap ones stand beside each other in the part all-in.
     """
+    plain = plain_heads(arms)
+    tasks = Counter(arm["arm"] for arm in plain)
+
+    def size(arm: Arm) -> tuple[Any, ...]:
+        return (-tasks[arm["arm"]], arm["n"] or 0, arm["bytes"]["total"], arm["arm"])
+
     chosen: dict[tuple[Any, ...], Arm] = {}
-    for arm in plain_heads(arms):
+    for arm in plain:
         key = (task_name(arm), arm["method"], arm["mask"], arm["bank"])
-        size = (arm["n"] or 0, arm["bytes"]["total"], arm["arm"])
-        best = chosen.get(key)
-        if best is None or size < (best["n"] or 0, best["bytes"]["total"], best["arm"]):
-            chosen[key] = arm
+        chosen[key] = min(chosen.get(key, arm), arm, key=size)
     return [arm for arm in arms if arm in chosen.values()]
 
 
