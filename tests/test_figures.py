@@ -54,7 +54,7 @@ def made_figures(folder: Path) -> Iterator[tuple[str, Figure]]:
         yield f"scores {columns}", figures.scores_figure(arms, columns=columns)
         yield (
             f"learning {columns}",
-            figures.learning_figure(arms, summary["records"], columns=columns),
+            figures.learning_figure(figures.headline(arms), summary["records"], columns=columns),
         )
     yield "gaps", figures.gaps_figure(arms)
     yield "performance", performance_figure(arms)
@@ -131,7 +131,8 @@ def test_what_a_figure_shows_can_be_told_apart(tmp_path: Path) -> None:
     marks = {(line.get_marker(), str(line.get_markerfacecolor())) for line in legend_lines(shown)}
     assert len(marks) == kinds + 1  # and the line of the adapter
 
-    for figure in (figures.learning_figure(arms, summary["records"]), performance_figure(arms)):
+    curves = figures.learning_figure(figures.headline(arms), summary["records"])
+    for figure in (curves, performance_figure(arms)):
         found = [(line.get_color(), line.get_linestyle()) for line in legend_lines(figure)]
         masks = [style for style in found if style[0] in map(colour_of, ("green", "vermilion"))]
         assert len(set(masks)) == 4

@@ -184,6 +184,9 @@ def test_a_small_bank_on_one_task_does_not_stand_for_its_kind(tmp_path: Path) ->
     both = make_summary(tmp_path / "records")["arms"]
     assert len(both) == len(usual) + 1
     assert [arm["arm"] for arm in figures.headline(both)] == [arm["arm"] for arm in usual]
+    page = make_report([tmp_path])
+    (curves,) = re.findall(r"Training loss on SST-2: [^<]*", page)
+    assert "N=100, k=50 ends at" in curves and "N=25" not in curves
 
 
 def test_the_seeds_of_an_arm_have_the_same_settings(tmp_path: Path) -> None:

@@ -147,7 +147,9 @@ def make_figures(
         "bytes": lambda: bytes_figure(arms),
         "sizes": lambda: sizes_figure(summary["arms"], summary["step"]),
         "allin": lambda: allin_figure(summary["arms"]),
-        "learning": lambda: learning_figure(arms, summary["records"], columns=wide),
+        "learning": lambda: learning_figure(
+            without_peers(headline(arms)), summary["records"], columns=wide
+        ),
         "gains": lambda: cohort_figures.gains_figure(profiles, columns=across),
         "warm": lambda: cohort_figures.warm_figure(profiles, pairs, columns=across),
         "map": lambda: cohort_figures.map_figure(profiles, columns=across),
@@ -385,20 +387,25 @@ def _marker(arm: Arm) -> Line2D:
 
 @styled
 def learning_figure(arms: Sequence[Arm], records: Json, *, columns: int = 1) -> Figure:
-    """Training loss, a panel a task: over the steps, or their share where their numbers differ."""
-    shown = without_peers(headline(arms))
-    tasks = task_names(shown)
+    """Training loss, a panel a task: over the steps, or their share where their numbers differ.
+
+    Args:
+        arms: what is drawn; `headline` chooses it from all tasks together.
+        records: what is told of each record, by its path.
+        columns: panels side by side.
+    """
+    tasks = task_names(arms)
     if not tasks:
         return empty("No evidence yet: no records.")
     rows = math.ceil(len(tasks) / columns)
-    kinds = _one_of_each(shown)
+    kinds = _one_of_each(arms)
     legend_rows = math.ceil(len(kinds) / (2 if columns == 1 else 5))
-    alike = len({(task_name(arm), arm["steps"]) for arm in shown}) == len(tasks)
+    alike = len({(task_name(arm), arm["steps"]) for arm in arms}) == len(tasks)
     figure = new_figure(2.1 * rows + 0.2 * legend_rows, WIDTH if columns == 1 else 3.6 * columns)
     grid = figure.add_gridspec(rows, columns)
     for index, task in enumerate(tasks):
         axes = figure.add_subplot(grid[index // columns, index % columns])
-        for arm in (arm for arm in shown if task_name(arm) == task):
+        for arm in (arm for arm in arms if task_name(arm) == task):
             colour, _ = mark_of(arm)
             curves = [records[path]["result"]["loss"] for path in arm["records"]]
             unit = 1.0 if alike else 100 / max(arm["steps"], 1)

@@ -27,6 +27,8 @@ Json = dict[str, Any]
 def task_section(task: str, main: Sequence[Arm], records: Json, names: Names) -> Json:
     """The methods of one task, their figure and their learning curves."""
     arms = [arm for arm in main if task_name(arm) == task]
+    usual = figures.without_peers(figures.headline(main))  # chosen over all tasks, shown for one
+    usual = [arm for arm in usual if task_name(arm) == task]
     first = arms[0]
     name = f"scores-{slug(names.tier + '-' + task)}"
     return {
@@ -42,9 +44,9 @@ def task_section(task: str, main: Sequence[Arm], records: Json, names: Names) ->
         "arms": [_arm_row(arm, names) for arm in arms],
         "figure": inline_svg(figures.scores_figure(arms), name, figures.describe_scores(arms)),
         "learning": inline_svg(
-            figures.learning_figure(arms, records),
+            figures.learning_figure(usual, records),
             f"learning-{slug(names.tier + '-' + task)}",
-            _describe_learning(task, arms, records),
+            _describe_learning(task, usual, records),
         ),
     }
 
@@ -69,7 +71,7 @@ def difference_text(found: Json) -> Json:
 
 def _describe_learning(task: str, arms: Sequence[Arm], records: Json) -> str:
     words = []
-    for arm in figures.without_peers(figures.headline(arms)):
+    for arm in arms:
         curves = [records[path]["result"]["loss"]["loss"] for path in arm["records"]]
         if all(curves):
             mean = sum(curve[-1] for curve in curves) / len(curves)
