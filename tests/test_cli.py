@@ -415,8 +415,8 @@ def test_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     account = json.loads(capsys.readouterr().out)
     assert account["adapter"]["bytes"] == 3578112
     assert account["masks"]["hard_bits"]["bytes"] == 312
-    assert run(*argv, "--out", tmp_path / "ledger.json") == 0
-    assert read_json(tmp_path / "ledger.json") == account
+    assert run(*argv, "--out", tmp_path / "deep" / "ledger.json") == 0
+    assert read_json(tmp_path / "deep" / "ledger.json") == account
     capsys.readouterr()
     assert run(*argv) == 0
     assert capsys.readouterr().out == format_table(account)
