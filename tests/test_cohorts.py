@@ -335,6 +335,21 @@ def test_tuning_takes_the_lowest_loss_and_holds_items_out(
     assert read_json(files[0])["settings"].items() >= chosen.items()
 
 
+def test_one_model_for_all_is_tuned_on_all_that_it_trains_on(
+    encoder: Path, donors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cohort: Cohort
+) -> None:
+    sheet = [dataclasses.replace(line, target=place < 6) for place, line in enumerate(cohort.sheet)]
+    use(monkeypatch, dataclasses.replace(cohort, sheet=sheet))
+    tuning = TuningSpec(({"head_lr": 1e-6}, {"head_lr": 0.05}), None, max_rows=20, holdout=0.3)
+    job = cohort_job(encoder, "shared", tuning=tuning)
+    gather(job, "", train(job, donors, tmp_path), tmp_path / "records")
+    everyone = PROFILES * TRAIN
+    split = read_json(tmp_path / "tuning.json")["split"]
+    assert f"of {everyone} training rows of 1 model" in split
+    result = read_record(tmp_path / "records" / "seed0.json")["result"]
+    assert result["rows"]["train"] == everyone and result["profiles"]["train"] == [TRAIN] * 6
+
+
 @pytest.mark.parametrize(
     ("arm", "changes", "message"),
     [

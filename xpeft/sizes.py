@@ -129,10 +129,12 @@ class Sizes:
         if tuning is None:
             return Need(START, LIBRARIES_MB, 0)
         epochs = tuning.epochs or job.training.epochs
-        rows = len(tuning.trials) * tuning.max_rows * (1 - tuning.holdout) * epochs
-        cap = min(size.train, job.max_train_rows or size.train)
-        profiles = len(tuning.trials) * tuning.max_rows / cap
-        return self._cohort(job, rows, len(tuning.trials) * tuning.max_rows, profiles, size)
+        cap, trials = min(size.train, job.max_train_rows or size.train), len(tuning.trials)
+        one = job.scope == "cohort"  # one model, whose trials see all that it trains on
+        seen = trials * (size.profiles * cap if one else tuning.max_rows)
+        models = trials if one else seen / cap
+        rows = seen * (1 - tuning.holdout) * epochs
+        return self._cohort(job, rows, seen, models, size)
 
     def part(self, job: CohortJob) -> Need:
         """A part of the targets with all seeds."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpeft import records
 from xpeft.cells import cell_of
-from xpeft.cohorts.training import SCHEMA
+from xpeft.cohorts.training import PART_SCHEMA
 from xpeft.data.cohort import load_cohort
 from xpeft.errors import RecordError
 from xpeft.ids import id_text
@@ -84,7 +84,10 @@ def gather(
                 "primary": PRIMARY,
                 "score": scores[PRIMARY],
                 "scores": scores,
-                "rows": {"train": sum(train), "validation": len(truth)},
+                "rows": {
+                    "train": sum(part["rows"] for part in found),
+                    "validation": len(truth),
+                },
                 "best": (cohort.meta.best or {}).get("personal"),
                 "majority": _scores(cohort.meta.metrics, constant, labels, classes),
                 "constant": len(set(flat.tolist())) == 1,
@@ -126,7 +129,7 @@ def _read(path: str | os.PathLike[str], job: CohortJob) -> dict[str, Any]:
     value: dict[str, Any] = read_json(path)
     if (
         not isinstance(value, dict)
-        or value.get("schema") != SCHEMA
+        or value.get("schema") != PART_SCHEMA
         or value.get("job") != job.config_hash()
     ):
         raise RecordError(

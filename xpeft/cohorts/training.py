@@ -42,7 +42,7 @@ from xpeft.fitting import (
 from xpeft.hashing import mix64
 from xpeft.heads import init_head
 from xpeft.io import write_json
-from xpeft.job import ALONE, CohortJob, TrainingSpec
+from xpeft.job import ALONE, CohortJob, TrainingSpec, TuningSpec
 from xpeft.methods import BankMasks, Method, SingleAdapter, make_bank, make_method
 from xpeft.running import progress_bar, sigterm_flag
 from xpeft.stored import count_parts, state_digest, stored_bytes
@@ -50,7 +50,7 @@ from xpeft.tuning import choose, read_chosen, trial_specs, with_settings
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+TUNING_SCHEMA, PART_SCHEMA = 1, 2
 
 CURVE_POINTS = 20
 """Most points of a learning curve, each the mean of a twentieth of every profile's steps."""
@@ -69,7 +69,9 @@ def tune_cohort(
     """Choose among a job's trials by the loss on held-out training rows, and write the file.
 
     Targets of the first fold in the order of a hash, until their training rows are
-    `tuning.max_rows`. Rows are held out by their item, so that no text is on both sides.
+    `tuning.max_rows`; of one model for all (scope `cohort`) all rows that it trains on, as a rate
+    that suits a tenth of its steps need not suit all of them. Rows are held out by their item, so
+    that no text is on both sides.
 
     Args:
         job: what to do.
@@ -101,7 +103,7 @@ def tune_cohort(
         bank_sha256=None,
     )
     value = {
-        "schema": SCHEMA,
+        "schema": TUNING_SCHEMA,
         "job": f"profiles/{job.cohort}/{job.arm}",
         "primary": inputs.cohort.meta.metrics[0],
         **chosen,
@@ -152,7 +154,7 @@ def train_part(
     with sigterm_flag() as stop:
         arm = _Arm.make(job, inputs, donors_dir, fold)
         value = _train(arm, targets, chosen, part.replace("/", "-"), Path(work_dir), stop)
-    write_json(out, {"schema": SCHEMA, "part": part, **value})
+    write_json(out, {"schema": PART_SCHEMA, "part": part, **value})
     shutil.rmtree(work_dir, ignore_errors=True)
 
 
@@ -312,15 +314,10 @@ def _tune(arm: _Arm, fold: int, work: Path, stop: threading.Event) -> dict[str, 
     job, inputs = arm.job, arm.inputs
     cohort, tuning = inputs.cohort, job.tuning
     assert tuning is not None
-    order = mix64([cohort.sheet[t].profile for t in cohort.targets(fold)], tuning.seed)
-    chosen: list[npt.NDArray[np.int64]] = []
-    for target in cohort.targets(fold)[np.argsort(order, kind="stable")]:
-        rows = capped(cohort.train_rows(int(target)), job.max_train_rows)
-        if chosen and sum(map(len, chosen)) + len(rows) > tuning.max_rows:
-            break
-        chosen.append(rows)
     if job.scope == "cohort":
-        chosen = [np.sort(np.concatenate(chosen))]
+        chosen = [_rows_of_all(job, cohort)]
+    else:
+        chosen = _some_targets(job, cohort, fold, tuning)
     divided = []
     for rows in chosen:
         # the share of a hash, not a count: an item is held out for all who judged it
@@ -367,6 +364,28 @@ def _tune(arm: _Arm, fold: int, work: Path, stop: threading.Event) -> dict[str, 
     }
 
 
+def _some_targets(
+    job: CohortJob, cohort: Cohort, fold: int, tuning: TuningSpec
+) -> list[npt.NDArray[np.int64]]:
+    """The training rows of as many targets as fit `tuning.max_rows`, in the order of a hash."""
+    order = mix64([cohort.sheet[t].profile for t in cohort.targets(fold)], tuning.seed)
+    chosen: list[npt.NDArray[np.int64]] = []
+    for target in cohort.targets(fold)[np.argsort(order, kind="stable")]:
+        rows = capped(cohort.train_rows(int(target)), job.max_train_rows)
+        if chosen and sum(map(len, chosen)) + len(rows) > tuning.max_rows:
+            break
+        chosen.append(rows)
+    return chosen
+
+
+def _rows_of_all(job: CohortJob, cohort: Cohort) -> npt.NDArray[np.int64]:
+    """The rows that one model for all trains on: those of every profile, donors included."""
+    everyone = range(len(cohort.sheet))
+    return np.sort(
+        np.concatenate([capped(cohort.train_rows(p), job.max_train_rows) for p in everyone])
+    )
+
+
 def _train(
     arm: _Arm,
     targets: list[int],
@@ -380,10 +399,7 @@ def _train(
     spec = with_settings(job.training, chosen)
     profiles: list[ProfileData] = []
     if job.scope == "cohort":
-        everyone = range(len(cohort.sheet))
-        rows = np.sort(
-            np.concatenate([capped(cohort.train_rows(p), job.max_train_rows) for p in everyone])
-        )
+        rows = _rows_of_all(job, cohort)
         profiles = [inputs.data(rows, seed) for seed in job.seeds]
     else:
         for seed in job.seeds:
@@ -423,6 +439,7 @@ def _train(
     return {
         "job": job.config_hash(),
         "profiles": [inputs.name(target) for target in targets],
+        "rows": sum(len(p.rows) for p in profiles) // len(job.seeds),
         "train": [
             min(len(cohort.train_rows(t)), job.max_train_rows or len(cohort.item)) for t in targets
         ],
