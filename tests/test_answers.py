@@ -19,6 +19,7 @@ def section(tier: str, verdict: str, **parts: Any) -> dict[str, Any]:
             "verdict": verdict,
             "kind": verdict,
             "exact": claim["test"] == "count",
+            "caveat": "",
         }
         for claim in load_claims()["claims"]
     ]
@@ -57,6 +58,15 @@ def test_the_first_tier_with_evidence_answers() -> None:
     assert answers[3]["verdicts"][0]["tier"] == "small"
     assert answers[3]["verdicts"][0]["href"] == "small-hard-soft"
     assert answers[2]["verdicts"][0]["href"] == "counted-memory-masks"
+
+
+def test_an_outcome_says_what_it_hangs_on() -> None:
+    there = section("small", "supported")
+    for claim in there["claims"]["all"]:
+        claim["caveat"] = "it depends on CoLA" if claim["key"] == "hard-soft" else ""
+    answers = make_answers([there])
+    assert answers[3]["outcome"] == "Hard: they lose no point to soft ones (it depends on CoLA)."
+    assert "depends" not in answers[4]["outcome"]
 
 
 def test_links_lead_to_parts_that_are_there() -> None:

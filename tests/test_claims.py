@@ -26,7 +26,7 @@ from xpeft.io import read_json, write_json
 from xpeft.records import record_path, write_record
 from xpeft.report.claims_page import write_claims_page
 from xpeft.report.summary import majority_score, make_summary, varied, write_summary
-from xpeft.report.verdict_words import checks_text, p_text, yardstick_text
+from xpeft.report.verdict_words import caveat_text, checks_text, p_text, yardstick_text
 
 
 def arm(
@@ -395,7 +395,37 @@ def test_all_claims_leave_out_the_tasks_on_which_the_adapter_learned_nothing() -
     assert found["left_out"] == ["glue/rte"]
     assert [task["task"] for task in found["tasks"]] == ["glue/sst2"]
     assert found["with_all"]["effect"] == pytest.approx((10.666667 + 7) / 2, abs=1e-4)
+    assert found["with_each"] == []  # that is the same
     assert verdict("random-hard", ADAPTER + head[:1] + masks[:1])["with_all"] is None
+
+
+def test_a_verdict_says_what_each_task_that_is_left_out_would_change() -> None:
+    flat = {"rte": [0.49, 0.5, 0.5], "wnli": [0.49, 0.5, 0.5]}
+    low = {"sst2": [0.6, 0.61, 0.6], "rte": [0.5, 0.49, 0.5], "wnli": [0.5, 0.5, 0.49]}
+    high = {"sst2": [0.7, 0.72, 0.71], "rte": [0.38, 0.37, 0.38], "wnli": [0.7, 0.71, 0.69]}
+    arms = arm("adapter", flat, method="single_adapter") + arm("head", low, method="head_only")
+    found = verdict("random-hard", ADAPTER + arms + arm("hard", high, **HARD))
+    assert (found["verdict"], found["with_all"]["verdict"]) == ("supported", "supported")
+    each = {item["task"]: item["verdict"] for item in found["with_each"]}
+    assert each == {"glue/rte": "inconclusive", "glue/wnli": "supported"}
+    assert "depends on that choice: with RTE alone " in checks_text(found)
+    assert "with WNLI alone" not in checks_text(found)
+    assert "it depends on RTE being left out" in caveat_text(found)
+
+
+def test_a_verdict_names_the_tasks_without_records_of_both_sides() -> None:
+    head = arm("head", {"sst2": [0.6, 0.61], "cola": [0.6, 0.61]}, method="head_only")
+    masks = arm("hard", {"sst2": [0.7, 0.72]}, **HARD)
+    found = verdict("random-hard", ADAPTER + head + masks)
+    assert "glue/cola" in found["unmeasured"] and "glue/sst2" not in found["unmeasured"]
+    assert "Not measured on" in found["sentence"] and "CoLA" in found["sentence"]
+
+
+def test_a_verdict_says_where_it_is_weak_among_so_many() -> None:
+    found = {"verdict": "supported", "p_family": 0.2, "without": [], "with_each": []}
+    assert caveat_text(found) == "weak evidence among so many claims"
+    assert caveat_text(found | {"p_family": 0.01}) == ""
+    assert caveat_text(found | {"verdict": "inconclusive"}) == ""
 
 
 def test_a_verdict_says_which_single_tasks_it_depends_on() -> None:

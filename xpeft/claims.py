@@ -19,9 +19,9 @@ Evidence of one tier never decides a claim in another.
 Beside each comparison stands what its data could tell: the difference that such a test finds four
 times in five (`detectable`), which for a margin is the smallest that equal methods would have
 passed, and the seeds that a margin of a point would take (`seeds_needed`). Two checks show what
-the choice of tasks does and decide nothing: the same with the tasks that were left out
-(`with_all`), and without each task in turn (`without`); of cohorts a third, with the profiles
-that the headline leaves out (`with_everyone`).
+the choice of tasks does and decide nothing: the same with the tasks that were left out, all of
+them (`with_all`) and each by itself (`with_each`), and without each task in turn (`without`); of
+cohorts a third, with the profiles that the headline leaves out (`with_everyone`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ from xpeft.evidence import evidence, nothing_learned, pairs_of, scores_of, share
 from xpeft.io import read_made, write_json
 from xpeft.ledger import read_ledger
 from xpeft.report.pairs import accuracy_rows
-from xpeft.report.summary import Arm, read_summary, scores_by_seed, task_name, varied
+from xpeft.report.summary import (
+    Arm,
+    read_summary,
+    scores_by_seed,
+    task_name,
+    task_names,
+    varied,
+)
 from xpeft.report.words import counted, ends, signed, task_title, times
 
 SCHEMA = 1
@@ -159,7 +166,8 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
         (points), seeds_needed (for a margin of POINT), tasks (each with effect, interval,
         Holm-adjusted p-value, verdict, seeds, right and majority (scores in points), profiles
         (counted, all) of a cohort, over_examples (interval in points, or None)), left_out,
-        with_all, with_everyone (of cohorts), without, seeds, arms, records and also (other arms
+        with_all, with_each, with_everyone (of cohorts), without, unmeasured (tasks of the data
+        without records of both sides), seeds, arms, records and also (other arms
         that fit, judged in the same way, not deciding). `p_value` is of the claim, `p_against` of
         its contradiction.
     """
@@ -189,8 +197,10 @@ def judge(claims: Json, summary: Json, ledgers: Sequence[Json] = ()) -> Json:
             "tasks": [],
             "left_out": [],
             "with_all": None,
+            "with_each": [],
             "with_everyone": None,
             "without": [],
+            "unmeasured": [],
             "seeds": [],
             "arms": [],
             "records": [],
@@ -303,7 +313,7 @@ def _judge_scores(
 ) -> Json | None:
     margin = (claim.get("margin") or 0.0) / 100
     left_out = nothing_learned(left, right, arms, alone=claim.get("sensitive", False))
-    everywhere = _difference(left, right)
+    all_right, everywhere = right, _difference(left, right)
     right = [arm for arm in right if task_name(arm) not in left_out]
     difference = _difference(left, right) if left_out else everywhere
     if difference is None:
@@ -313,6 +323,8 @@ def _judge_scores(
     detectable = stats.detectable(difference)
     over = _over(left)
     tasks = _by_task(left, right, margin)
+    measured = [task["task"] for task in tasks]
+    unmeasured = [name for name in task_names(arms) if name not in (*measured, *left_out)]
     seeds = {
         task_name(one): set(one["seeds"]) & set(other["seeds"])
         for one, other in shared(left, right)
@@ -320,7 +332,8 @@ def _judge_scores(
     return {
         "verdict": verdict,
         "sentence": _score_sentence(difference, verdict, margin, tasks, over)
-        + _left_out(left_out, over, alone=claim.get("sensitive", False)),
+        + _left_out(left_out, over, alone=claim.get("sensitive", False))
+        + _unmeasured(unmeasured),
         "effect": 100 * difference.mean,
         "unit": "points",
         "bound": -100 * margin if margin else 0.0,
@@ -333,10 +346,30 @@ def _judge_scores(
         "tasks": tasks,
         "left_out": left_out,
         "with_all": _outcome(everywhere, margin, over) if left_out and everywhere else None,
+        "with_each": _with_each(left, all_right, margin, measured, left_out),
         "with_everyone": _with_everyone(left, right, margin),
-        "without": _without(left, right, margin, [task["task"] for task in tasks]),
+        "without": _without(left, right, margin, measured),
+        "unmeasured": unmeasured,
         "seeds": sorted(set().union(*seeds.values())),
-    } | evidence(left, right, [task["task"] for task in tasks], seeds)
+    } | evidence(left, right, measured, seeds)
+
+
+def _with_each(
+    left: list[Arm],
+    right: list[Arm],
+    margin: float,
+    tasks: Sequence[str],
+    left_out: Sequence[str],
+) -> list[Json]:
+    """The outcome with each of the tasks that were left out; of one that is `with_all`."""
+    if len(left_out) < 2:
+        return []
+    found = []
+    for name in left_out:
+        some = _difference(left, [arm for arm in right if task_name(arm) in (*tasks, name)])
+        if some is not None:
+            found.append({"task": name} | _outcome(some, margin, _over(left)))
+    return found
 
 
 def _without(left: list[Arm], right: list[Arm], margin: float, tasks: Sequence[str]) -> list[Json]:
@@ -506,3 +539,8 @@ def _left_out(tasks: list[str], over: str, *, alone: bool) -> str:
     else:
         reason = "neither is above each person's usual label there"
     return f" Left out, as {reason}: {', '.join(map(task_title, tasks))}."
+
+
+def _unmeasured(tasks: list[str]) -> str:
+    """On which tasks there is nothing to compare; empty where both sides are on all."""
+    return f" Not measured on {', '.join(map(task_title, tasks))}." if tasks else ""

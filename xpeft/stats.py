@@ -213,7 +213,9 @@ def paired_profiles(left: Mapping[str, Array], right: Mapping[str, Array]) -> Di
     Both spreads count: other people of the same population, and training again. A cohort's mean
     has variance v_P / P + v_S / S, with v_P that of its P profiles (means over seeds) and v_S that
     of its S seeds (means over profiles); what a profile and a seed do to each other counts in both,
-    so that the interval is rather too wide. With one seed only profiles count.
+    which makes the interval wider. Profiles are taken as independent: that those of a fold share
+    their donors, and may share texts, is not counted, which makes it narrower. With one seed only
+    profiles count.
 
     Args:
         left, right: [S, P] scores by cohort; the same seeds and profiles in the same order.

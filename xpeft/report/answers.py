@@ -2,7 +2,7 @@
 
 An answer is a plain sentence or two, what came out, the verdicts that decide it (each from the tier
 that says most about the method), and where in the page its figure or table is. Words are here, for
-each verdict that a claim may get; numbers come from verdicts alone.
+each verdict that a claim may get, with what it hangs on; numbers come from verdicts alone.
 """
 
 from __future__ import annotations
@@ -128,8 +128,7 @@ QUESTIONS = (
             "hard-soft": {
                 SUPPORTED: "Hard: they lose no point to soft ones.",
                 CONTRADICTED: "Soft, where the score matters most: hard ones lose to them.",
-                INCONCLUSIVE: "Over all tasks it is open whether hard ones lose more than a point; "
-                "single tasks differ.",
+                INCONCLUSIVE: "Whether hard ones lose more than a point is open.",
             }
         },
         (("results", "scores of both"),),
@@ -141,14 +140,14 @@ QUESTIONS = (
         ("random-soft", "random-hard"),
         {
             "random-soft": {
-                SUPPORTED: "Soft masks over it learn.",
-                CONTRADICTED: "Soft masks over it do not learn.",
-                INCONCLUSIVE: "Whether soft masks over it learn is open.",
+                SUPPORTED: "Soft masks over it beat a head alone.",
+                CONTRADICTED: "Soft masks over it are worse than a head alone.",
+                INCONCLUSIVE: "Whether soft masks over it beat a head alone is open.",
             },
             "random-hard": {
-                SUPPORTED: "Hard masks over it learn, if not on every task.",
-                CONTRADICTED: "Hard masks over it do not learn.",
-                INCONCLUSIVE: "Whether hard masks over it learn is open.",
+                SUPPORTED: "Hard masks over it beat a head alone.",
+                CONTRADICTED: "Hard masks over it are worse than a head alone.",
+                INCONCLUSIVE: "Whether hard masks over it beat a head alone is open.",
             },
         },
         (("results", "scores beside a head alone"),),
@@ -169,7 +168,8 @@ QUESTIONS = (
     ),
     Question(
         "Is a bank of trained adapters better than a random one?",
-        "Trained adapters come from other tasks, never from the one that is tested.",
+        "Trained adapters come from other tasks, never from the one that is tested (though MRPC "
+        "and STS-B share some pairs of sentences).",
         (
             "trained-random",
             "trained-random-soft",
@@ -179,14 +179,14 @@ QUESTIONS = (
         ),
         {
             "trained-random": {
-                SUPPORTED: "Each set as it is used, the trained one is better (hard masks).",
-                CONTRADICTED: "Each set as it is used, the random one is better (hard masks).",
-                INCONCLUSIVE: "Each set as it is used, that is open (hard masks).",
+                SUPPORTED: "Each as it is used, hard masks score higher over the trained one.",
+                CONTRADICTED: "Each as it is used, hard masks score higher over the random one.",
+                INCONCLUSIVE: "Each as it is used, it is open for hard masks.",
             },
             "trained-random-plain": {
-                SUPPORTED: "Without the norm that a random bank is used with, the trained one is.",
-                CONTRADICTED: "It is not without the norm that a random bank is used with either.",
-                INCONCLUSIVE: "It is open too without the norm that a random bank is used with.",
+                SUPPORTED: "With no norm over either, they score higher over the trained one.",
+                CONTRADICTED: "With no norm over either, they score higher over the random one.",
+                INCONCLUSIVE: "With no norm over either, it is open for them.",
             },
         },
         (("results", "scores over both banks"),),
@@ -236,17 +236,35 @@ QUESTIONS = (
         "For one profile an adapter is cheap enough. With many, masks save bytes and time: they "
         "train together, are served in one batch, and are kept in one file. One model for all, or "
         "a bias for each on it, is cheaper still, and masks must beat these too.",
-        ("authors-parity", "authors-shared", "authors-bias"),
+        (
+            "authors-parity",
+            "authors-adapter-learns",
+            "authors-parity-base",
+            "authors-shared",
+            "authors-bias",
+        ),
         {
             "authors-parity": {
-                SUPPORTED: "Beside an adapter for each, masks lose nothing.",
-                CONTRADICTED: "Beside an adapter for each, masks lose score.",
-                INCONCLUSIVE: "Whether masks lose to an adapter for each is open.",
+                SUPPORTED: "Masks lose nothing to an adapter for each that starts from nothing.",
+                CONTRADICTED: "Masks lose to an adapter for each that starts from nothing.",
+                INCONCLUSIVE: "Whether masks lose to an adapter for each that starts from nothing "
+                "is open.",
+            },
+            "authors-adapter-learns": {
+                SUPPORTED: "Such an adapter beats a head for each.",
+                CONTRADICTED: "Such an adapter is itself worse than a head for each.",
+                INCONCLUSIVE: "That such an adapter beats a head for each is not shown.",
+            },
+            "authors-parity-base": {
+                SUPPORTED: "Masks lose nothing to an adapter that starts where they start.",
+                CONTRADICTED: "Masks lose to an adapter that starts where they start.",
+                INCONCLUSIVE: "Whether masks lose to an adapter that starts where they start is "
+                "open.",
             },
             "authors-shared": {
-                SUPPORTED: "They beat one model for all.",
-                CONTRADICTED: "One model for all does better.",
-                INCONCLUSIVE: "That they beat one model for all is not shown.",
+                SUPPORTED: "Masks beat one model for all.",
+                CONTRADICTED: "One model for all does better than masks.",
+                INCONCLUSIVE: "That masks beat one model for all is not shown.",
             },
         },
         (("calculation", "bytes from one profile to a million"), ("profiles", "author by author")),
@@ -271,7 +289,7 @@ def make_answers(sections: Sequence[Json]) -> list[Json]:
 def _answer(question: Question, sections: Sequence[Json]) -> Json:
     verdicts = {claim: _verdict(claim, sections) for claim in question.claims if sections}
     said = (
-        words.get(verdicts[claim]["verdict"])
+        _said(words.get(verdicts[claim]["verdict"]), verdicts[claim]["caveat"])
         for claim, words in question.outcomes.items()
         if claim in verdicts
     )
@@ -283,6 +301,11 @@ def _answer(question: Question, sections: Sequence[Json]) -> Json:
         "verdicts": list(verdicts.values()),
         "places": [{"href": href, "name": name} for href, name in places if href is not None],
     }
+
+
+def _said(sentence: str | None, caveat: str) -> str | None:
+    """A sentence with what it hangs on before its full stop."""
+    return sentence and (f"{sentence.removesuffix('.')} ({caveat})." if caveat else sentence)
 
 
 def _place(place: str, sections: Sequence[Json]) -> str | None:
@@ -308,5 +331,6 @@ def _verdict(claim: str, sections: Sequence[Json]) -> Json:
         "verdict": best["verdict"],
         "kind": best["kind"],
         "sentence": best["sentence"],
+        "caveat": best["caveat"],
         "href": f"counted-{claim}" if best["exact"] else best["id"],
     }

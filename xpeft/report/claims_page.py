@@ -84,8 +84,8 @@ def claims_page(claims: Json, records: str) -> str:
 
 def _overview(verdicts: Iterable[Json]) -> list[str]:
     lines = [
-        "| claim | source | verdict | effect | 95 % interval | p, all claims |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| claim | source | verdict | effect | 95 % interval | p, all claims | measured on |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for verdict in verdicts:
         none = verdict["verdict"] == NO_EVIDENCE
@@ -93,7 +93,8 @@ def _overview(verdicts: Iterable[Json]) -> list[str]:
         lines.append(
             f"| [{verdict['statement']}](#{verdict['id']}) | {verdict['source']} "
             f"| {verdict['verdict']} | {effect} | {'' if none else effect_interval(verdict)} "
-            f"| {'' if verdict['p_family'] is None else p_value(verdict['p_family'])} |"
+            f"| {'' if verdict['p_family'] is None else p_value(verdict['p_family'])} "
+            f"| {', '.join(task_title(task['task']) for task in verdict['tasks'])} |"
         )
     return lines
 

@@ -9,6 +9,7 @@ from xpeft.claims import NO_EVIDENCE, VERDICTS
 from xpeft.report.links import Names, slug
 from xpeft.report.summary import task_name
 from xpeft.report.verdict_words import (
+    caveat_text,
     checks_text,
     deciding_p,
     effect_interval,
@@ -116,6 +117,7 @@ def _verdict(verdict: Json, names: Names) -> Json:
         "seeds": ", ".join(map(str, verdict["seeds"])),
         "power": power_text(verdict),
         "checks": checks_text(verdict),
+        "caveat": caveat_text(verdict),
         "needs": verdict["needs"],
         "tasks": [
             {

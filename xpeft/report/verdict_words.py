@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpeft.claims import INCONCLUSIVE
 from xpeft.report.words import (
     counted,
     minus,
@@ -59,8 +60,8 @@ def power_text(verdict: Json) -> str:
         )
     if verdict["seeds_needed"] is not None:
         words.append(
-            "To show of equal methods that they differ by less than one point, four times in five, "
-            f"takes {verdict['seeds_needed']} seeds."
+            "To show of equal methods that one is not worse than the other by a point, four times "
+            f"in five, takes {verdict['seeds_needed']} seeds."
         )
     return " ".join(words)
 
@@ -92,16 +93,42 @@ def checks_text(verdict: Json) -> str:
     if every is not None:
         names = ", ".join(map(task_title, verdict["left_out"]))
         words.append(f"With {names} the effect is {_outcome(every)}.")
+        other = _changed(verdict, "with_each")
+        if other:
+            changed = "; ".join(f"with {task_title(o['task'])} alone {_outcome(o)}" for o in other)
+            words[-1] = f"{words[-1][:-1]}; the verdict depends on that choice: {changed}."
     if without:
         effects = [one["effect"] for one in without]
         words.append(
             "Without one task in turn it is between "
             f"{signed(min(effects))} and {signed(max(effects))}"
         )
-        other = [one for one in without if one["verdict"] != verdict["verdict"]]
+        other = _changed(verdict, "without")
         changed = "; ".join(f"without {task_title(o['task'])} {_outcome(o)}" for o in other)
         words[-1] += f"; the verdict depends on single tasks: {changed}." if other else "."
     return " ".join(words)
+
+
+def caveat_text(verdict: Json) -> str:
+    """What a verdict hangs on, in a few words; empty where it stands by every check."""
+    words = []
+    family = verdict["p_family"]
+    decided = verdict["verdict"] != INCONCLUSIVE
+    if decided and family is not None and family >= 2 * ALPHA:
+        words.append("weak evidence among so many claims")
+    changed = _changed(verdict, "without")
+    if changed:
+        words.append(f"it depends on {' and '.join(task_title(one['task']) for one in changed)}")
+    changed = _changed(verdict, "with_each")
+    if changed:
+        names = " and ".join(task_title(one["task"]) for one in changed)
+        words.append(f"it depends on {names} being left out")
+    return "; ".join(words)
+
+
+def _changed(verdict: Json, check: str) -> list[Json]:
+    """The tasks whose absence (`without`) or presence (`with_each`) gives another verdict."""
+    return [one for one in verdict[check] if one["verdict"] != verdict["verdict"]]
 
 
 def yardstick_text(task: Json) -> str:
