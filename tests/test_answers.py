@@ -63,10 +63,10 @@ def test_the_first_tier_with_evidence_answers() -> None:
 def test_an_outcome_says_what_it_hangs_on() -> None:
     there = section("small", "supported")
     for claim in there["claims"]["all"]:
-        claim["caveat"] = "it depends on CoLA" if claim["key"] == "hard-soft" else ""
+        claim["caveat"] = "not without CoLA" if claim["key"] == "hard-soft" else ""
     answers = make_answers([there])
-    assert answers[3]["outcome"] == "Hard: they lose no point to soft ones (it depends on CoLA)."
-    assert "depends" not in answers[4]["outcome"]
+    assert answers[3]["outcome"] == "Hard: they lose no point to soft ones (not without CoLA)."
+    assert "without CoLA" not in answers[4]["outcome"]
 
 
 def test_links_lead_to_parts_that_are_there() -> None:

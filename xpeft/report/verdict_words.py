@@ -116,13 +116,14 @@ def caveat_text(verdict: Json) -> str:
     decided = verdict["verdict"] != INCONCLUSIVE
     if decided and family is not None and family >= 2 * ALPHA:
         words.append("weak evidence among so many claims")
-    changed = _changed(verdict, "without")
-    if changed:
-        words.append(f"it depends on {' and '.join(task_title(one['task']) for one in changed)}")
-    changed = _changed(verdict, "with_each")
-    if changed:
-        names = " and ".join(task_title(one["task"]) for one in changed)
-        words.append(f"it depends on {names} being left out")
+    checks = (
+        f"{name} {' or '.join(task_title(one['task']) for one in changed)}"
+        for name, check in (("without", "without"), ("with", "with_each"))
+        if (changed := _changed(verdict, check))
+    )
+    differs = ", and ".join(checks)
+    if differs:
+        words.append(f"{differs} the verdict differs")
     return "; ".join(words)
 
 
