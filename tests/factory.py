@@ -267,6 +267,7 @@ COHORT_ARMS: dict[str, dict[str, Any]] = {
     # what an arm adds to the accuracy, in the factory's world, beside its identity
     "shared-head": {"method": "head_only", "scope": "cohort", "gain": 0.0},
     "shared-adapter": {"method": "single_adapter", "scope": "cohort", "gain": 0.03},
+    "base": {"method": "head_only", "base": "adapter", "head": "shared", "gain": 0.02},
     "bias": {"method": "head_only", "base": "adapter", "head": "shared+bias", "gain": 0.04},
     "head_only": {"method": "head_only", "gain": -0.02},
     "single_adapter": {"method": "single_adapter", "gain": 0.0},

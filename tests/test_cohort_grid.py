@@ -135,7 +135,10 @@ def test_a_seed_more_leaves_the_hash_as_it_is() -> None:
         ({"arms": {"warm-n{n}": {"settings": {"center": True}}}}, "settings.center: found it with"),
         ({"arms": {"warm-n{n}": {"bank": {"path": "b"}}}}, "bank.path: found 'b', expected null"),
         ({"arms": {"bias": {"base": "none"}}}, "head: found shared.bias, expected private"),
-        ({"arms": {"bias": {"head": "shared"}}}, "leaves nothing to train"),
+        (
+            {"tuning": {}, "arms": {"bias": {"head": "shared", "trials": [{"lr": 1}]}}},
+            "arms.bias.trials: found 1, expected none: head_only with a shared head trains nothing",
+        ),
         ({"arms": {"shared": {"base": "head"}}}, "scope: found cohort, expected profile on a base"),
         ({"tuning": {}, "arms": {"bias": {"trials": [{"lr": 1}]}}}, "trials: found"),
     ],

@@ -109,6 +109,9 @@ ARMS: dict[str, dict[str, Any]] = {
         "method": MethodSpec(method="head_only", reduction=4),
         "base": "adapter", "head": "shared+bias",
     },
+    "base": {
+        "method": MethodSpec(method="head_only", reduction=4), "base": "adapter", "head": "shared",
+    },
     "head": {"method": MethodSpec(method="head_only")},
     "adapter": {"method": MethodSpec(method="single_adapter", reduction=4)},
     "adapter-base": {
@@ -183,6 +186,7 @@ def test_records_of_every_kind_of_arm(
     adapter = LAYERS * (2 * WIDTH * B + WIDTH + B)
     expected = {
         "shared": {},
+        "base": {},
         "bias": {"head": 2},
         "head": {"head": head},
         "adapter": {"head": head, "adapter": adapter},
@@ -335,6 +339,23 @@ def test_tuning_takes_the_lowest_loss_and_holds_items_out(
     assert read_json(files[0])["settings"].items() >= chosen.items()
 
 
+def test_the_base_as_it_is_is_what_training_at_a_rate_of_zero_leaves(
+    encoder: Path, donors: Path, tmp_path: Path
+) -> None:
+    job = cohort_job(encoder, "base")
+    as_it_is = predictions(train(job, donors, tmp_path))
+    still = dataclasses.replace(TRAINING, lr=0.0, head_lr=0.0)
+    assert as_it_is == predictions(
+        train(cohort_job(encoder, "adapter-base", training=still), donors, tmp_path)
+    )
+    assert as_it_is["0"] == as_it_is["1"]
+    with pytest.raises(ConfigError, match="found trials, expected none: head_only with a shared"):
+        tune_cohort(
+            dataclasses.replace(job, tuning=TuningSpec(({"lr": 0.1},))), "", donors / "fold0",
+            tmp_path / "tuning.json", tmp_path / "work",
+        )  # fmt: skip
+
+
 def test_one_model_for_all_is_tuned_on_all_that_it_trains_on(
     encoder: Path, donors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cohort: Cohort
 ) -> None:
@@ -355,7 +376,6 @@ def test_one_model_for_all_is_tuned_on_all_that_it_trains_on(
     [
         ("head", {"method": MethodSpec(method="full")}, "found method full"),
         ("head", {"head": "shared"}, "head shared and base none, expected a base"),
-        ("head", {"base": "head", "head": "shared"}, "has nothing to train"),
         ("soft-random", {"bank": None}, "x_peft and no bank"),
         ("shared", {"base": "head"}, "scope cohort on a base"),
     ],

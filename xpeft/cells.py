@@ -407,15 +407,33 @@ def check_share(key: str, bank: dict[str, Any], variant: str) -> None:
         )
 
 
+def trains(arm: Mapping[str, Any]) -> bool:
+    """Whether an arm trains anything: not what donors leave, as it is (a head that is theirs)."""
+    return arm["method"] != "head_only" or arm.get("head") != "shared"
+
+
 def check_trials(section: Config, prefix: str = "") -> None:
     """Equal budgets: the same number of trials for every arm of a section with tuning and arms.
+
+    What trains nothing has nothing to choose, and no trials.
 
     Raises:
         ConfigError: the numbers differ, or an arm has none; `prefix` goes before the key.
     """
     if section["tuning"] is None:
         return
-    counts = {name: len(arm["trials"]) for name, arm in section["arms"].items()}
+    counts = {}
+    for name, arm in section["arms"].items():
+        found = len(arm["trials"])
+        if trains(arm):
+            counts[name] = found
+        elif found:
+            raise ConfigError(
+                f"{prefix}arms.{name}.trials: found {found}, expected none: head_only with a "
+                "shared head trains nothing"
+            )
+    if not counts:
+        return
     expected = Counter(counts.values()).most_common(1)[0][0]
     first = next(name for name, found in counts.items() if found == expected)
     for name, found in counts.items():

@@ -270,7 +270,8 @@ class CohortJob(_Told):
         base: what of the donors it starts from: `none`, the `head` on the plain encoder, or the
             `adapter` with its head (`x_peft` over a warm bank, whose adapters come from it).
         head: `private` is trained for each profile; `shared` is the base's, frozen;
-            `shared+bias` is the base's with a trained bias for each profile.
+            `shared+bias` is the base's with a trained bias for each profile. With `head_only` and
+            `shared` nothing is trained: that is the base as it is.
     """
 
     tier: str
@@ -298,6 +299,11 @@ class CohortJob(_Told):
     def tuned(self) -> bool:
         """Whether it has trials to choose among."""
         return self.tuning is not None and bool(self.tuning.trials)
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained; if not, it is the base that is scored."""
+        return self.method.method != "head_only" or self.head != "shared"
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:

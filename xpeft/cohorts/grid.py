@@ -138,8 +138,6 @@ def _job(
         raise ConfigError(f"{key}.head: found {arm['head']}, expected private for base none")
     if arm["scope"] == "cohort" and (arm["base"] != "none" or (bank["kind"] == "warm" and masked)):
         raise ConfigError(f"{key}.scope: found cohort, expected profile on a base or a warm bank")
-    if arm["method"] == "head_only" and arm["head"] == "shared":
-        raise ConfigError(f"{key}.head: found shared for head_only, which leaves nothing to train")
     k = max(1, round(arm["k_share"] * bank["n"])) if arm["mask"] == "hard" else None
     job = CohortJob.from_dict(
         {

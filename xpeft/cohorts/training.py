@@ -253,8 +253,10 @@ class _Arm:
         work: Path,
         stop: threading.Event,
     ) -> Fitted:
-        """Train all profiles at once."""
+        """Train all profiles at once; of an arm that trains nothing, take them as they are."""
         job, inputs = self.job, self.inputs
+        if not job.trains:
+            return Fitted({}, [np.zeros(0) for _ in profiles])
         parameters = self.start([profile.seed for profile in profiles])
         with progress_bar(f"{job.cohort} {job.arm} {phase}") as progress:
             return fit(
@@ -439,7 +441,7 @@ def _train(
     return {
         "job": job.config_hash(),
         "profiles": [inputs.name(target) for target in targets],
-        "rows": sum(len(p.rows) for p in profiles) // len(job.seeds),
+        "rows": sum(len(p.rows) for p in profiles) // len(job.seeds) if job.trains else 0,
         "train": [
             min(len(cohort.train_rows(t)), job.max_train_rows or len(cohort.item)) for t in targets
         ],
@@ -453,7 +455,9 @@ def _train(
             for number, seed in enumerate(job.seeds)
         },
         "steps": round(sum(map(len, fitted.losses)) / len(fitted.losses)),
-        "settings": {"epochs": spec.epochs, "lr": spec.lr, "head_lr": spec.head_lr, **chosen},
+        "settings": {"epochs": spec.epochs, "lr": spec.lr, "head_lr": spec.head_lr, **chosen}
+        if job.trains
+        else {},
         "parameters": count_parts({name: value.numel() for name, value in one.items()}),
         "bytes": count_parts(stored_bytes(arm.method, one) if one else {}),
         "run": inputs.provenance.to_dict(
@@ -476,8 +480,10 @@ def _check(job: CohortJob, donors_dir: str | os.PathLike[str] | None) -> None:
         )
     if job.head != "private" and job.base == "none":
         raise ConfigError(f"{where}: found head {job.head} and base none, expected a base")
-    if job.method.method == "head_only" and job.head == "shared":
-        raise ConfigError(f"{where}: head_only with a shared head has nothing to train")
+    if job.tuned and not job.trains:
+        raise ConfigError(
+            f"{where}: found trials, expected none: head_only with a shared head trains nothing"
+        )
     if job.method.method == "x_peft" and job.bank is None:
         raise ConfigError(f"{where}: found x_peft and no bank, expected one")
     if job.scope == "cohort" and needs_donors(job):

@@ -327,7 +327,8 @@ def _of_cohort(task: str, arms: Sequence[Arm]) -> Panel:
     for arm in arms:
         seeds = [seed for seed in arm["seeds"] if seed in yard["seeds"]]
         same = arm["encoder"] == yard["encoder"]
-        if arm["scope"] == "cohort" or not (same and seeds and kept):
+        own = arm["scope"] != "cohort" and arm["parameters"]["total"]  # what a profile keeps
+        if not (own and same and seeds and kept):
             continue
         one, other = (accuracy_rows(a, seeds)[:, kept] for a in (arm, yard))
         both = None if arm is yard else stats.paired_profiles({"": one}, {"": other})

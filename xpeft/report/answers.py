@@ -196,18 +196,22 @@ QUESTIONS = (
         "A warm bank holds adapters tuned on other authors (donors), who are never among those "
         "tested. Masks over it start from what the donors learned together, which is a model in "
         "itself.",
-        ("warm-random", "authors-bias"),
+        ("warm-random", "authors-base", "authors-bias"),
         {
             "warm-random": {
                 SUPPORTED: "Each as it is used, the warm one is better.",
                 CONTRADICTED: "Each as it is used, the random one is better.",
                 INCONCLUSIVE: "Each as it is used, that is open.",
             },
+            "authors-base": {
+                SUPPORTED: "Masks over it beat the donors' model as it is.",
+                CONTRADICTED: "The donors' model as it is does better than masks over it.",
+                INCONCLUSIVE: "That masks over it beat the donors' model as it is, is not shown.",
+            },
             "authors-bias": {
-                SUPPORTED: "The choice of adapters adds to what the donors' model does by itself.",
-                CONTRADICTED: "The donors' model with a bias for each does better by itself.",
-                INCONCLUSIVE: "That the choice of adapters adds to what the donors' model does by "
-                "itself is not shown.",
+                SUPPORTED: "Masks beat a bias for each on the donors' model.",
+                CONTRADICTED: "A bias for each on the donors' model does better than masks.",
+                INCONCLUSIVE: "That masks beat a bias for each on the donors' model is not shown.",
             },
         },
         (("profiles", "author by author"),),

@@ -140,6 +140,8 @@ def _model_of_all(arm: Mapping[str, Any]) -> str:
 
 def _head_on_base(arm: Mapping[str, Any]) -> str:
     """A head, or its bias alone, on what donors leave."""
+    if arm["head"] == "shared":
+        return f"the donors' {arm['base']} as it is"
     own = "own bias" if arm["head"] == "shared+bias" else "own head"
     return f"{own} on the donors' {arm['base']}"
 
