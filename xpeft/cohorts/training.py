@@ -71,7 +71,7 @@ def tune_cohort(
     Targets of the first fold in the order of a hash, until their training rows are
     `tuning.max_rows`; of one model for all (scope `cohort`) all rows that it trains on, as a rate
     that suits a tenth of its steps need not suit all of them. Rows are held out by their item, so
-    that no text is on both sides.
+    that no text of these rows is on both sides; donors, who trained the base, may have judged it.
 
     Args:
         job: what to do.

@@ -78,7 +78,7 @@ METHOD_TITLES = {
     "ia3": "(IA)\N{SUPERSCRIPT THREE}",
     "vera": "VeRA",
     "vblora": "VB-LoRA",
-    "unilora": "UniLoRA",
+    "unilora": "UniLoRA (256)",
     "prompt_tuning": "prompt tuning",
 }
 
