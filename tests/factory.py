@@ -326,7 +326,7 @@ def make_cohort_record(
     """One valid record of a cohort; profiles with more rows gain more from what is their own."""
     fields, labels = COHORT_ARMS[arm], people["labels"]
     rng = np.random.default_rng([seed, *map(ord, cohort + arm)])
-    personal = fields.get("scope") != "cohort"
+    personal = fields.get("scope") != "cohort" and fields.get("head") != "shared"
     predicted, correct, usual = [], [], []
     for rows, own, truth in zip(people["train"], people["top"], people["truth"], strict=True):
         right = 0.66 + fields["gain"] + 0.02 * personal * (np.log(rows) - 4) + rng.normal(0, 0.03)
@@ -384,7 +384,7 @@ def make_cohort_record(
         for counts, masks in ((result["parameters"], numbers), (result["bytes"], stored)):
             counts["total"] += masks - counts["masks"]
             counts["masks"] = masks
-    if not personal:  # a profile stores nothing of a model for all
+    if not personal:  # a profile stores nothing of a model for all, or of the donors' as it is
         for counts in (result["parameters"], result["bytes"]):
             counts.update(dict.fromkeys(counts, 0))
     if fields.get("mask") == "hard" and seed == 0:

@@ -19,7 +19,7 @@ from xpeft.shapes import SHAPES
 from xpeft.store import profile_file_bytes
 
 MINI = SHAPES["all-MiniLM-L6-v2"]
-COHORT = ("shared-adapter", "single_adapter", "bias", "hard-random")
+COHORT = ("shared-adapter", "single_adapter", "base", "bias", "hard-random")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,9 @@ def test_people_are_compared_with_an_adapter_of_their_own(arms: list[dict[str, A
     left, right = one(arms, "hard-random", "profiles"), one(arms, "single_adapter", "profiles")
     kept = varied(left["profiles"])
     gaps = np.array(left["profiles"]["accuracy"]) - np.array(right["profiles"]["accuracy"])
+    base = np.array(one(arms, "base", "profiles")["profiles"]["accuracy"])
+    free = (base - np.array(right["profiles"]["accuracy"]))[:, kept].mean()
+    assert cohort.free == pytest.approx(100 * free)  # and no row, as nothing of it is stored
     (row,) = (row for row in cohort.rows if row.arm is left)
     assert row.gap == pytest.approx(100 * gaps[:, kept].mean())
     assert row.low is not None and row.high is not None and row.low < row.gap < row.high

@@ -98,6 +98,8 @@ class Panel:
         learned: whether the adapter is above the majority class, or a profile's own usual label;
             a distance from one that is not says little.
         left_out: titles of arms that have no records on some of the data.
+        free: mean difference of the donors' model as it is, in points, which has no place among
+            the rows, as a profile stores nothing of it; None without it.
     """
 
     data: list[str]
@@ -105,6 +107,7 @@ class Panel:
     rows: list[Row]
     learned: bool = True
     left_out: tuple[str, ...] = ()
+    free: float | None = None
 
 
 def payload_at(arm: Arm, own: EncoderShape, other: EncoderShape) -> int | None:
@@ -231,8 +234,14 @@ def allin_figure(arms: Sequence[Arm]) -> Figure:
         shown = [(_point(row), row.stored) for row in panel.rows]
         draw_points(axes, shown)
         axes.set_xlim(min([*sizes, goal]) / 3, max(sizes) * 3)
-        axes.set_ylim(*gap_range([point for point, _ in shown]))
+        low, high = gap_range([point for point, _ in shown])
         axes.axvline(goal, color=colour_of("muted"), linewidth=1.0, linestyle=":", zorder=1)
+        if panel.free is not None:
+            low, high = min(low, panel.free - 1), max(high, panel.free + 1)
+            axes.axhline(
+                panel.free, color=colour_of("muted"), linewidth=1.2, linestyle="-.", zorder=1
+            )
+        axes.set_ylim(low, high)
         axes.set_title(_title(panel))
         axes.set_ylabel("points to an\nadapter of its own")
         drawn.append((axes, shown))
@@ -256,7 +265,8 @@ def _name(arm: Arm) -> str:
     if arm["method"] == "x_peft":
         return f"{arm['mask']} N={arm['n']} {arm['bank']}"
     if arm["method"] == YARD:
-        return "adapter" if arm["base"] == "none" else "adapter, donors' start"
+        start = {"head": ", donors' head", "adapter": ", donors' start"}
+        return f"adapter{start.get(arm['base'], '')}"
     return "bias" if arm["head"] == "shared+bias" else "head"
 
 
@@ -324,21 +334,25 @@ def _of_cohort(task: str, arms: Sequence[Arm]) -> Panel:
         return Panel([task], over, [])
     kept = varied(yard["profiles"])
     found: list[Row | None] = []
+    free = None
     for arm in arms:
         seeds = [seed for seed in arm["seeds"] if seed in yard["seeds"]]
         same = arm["encoder"] == yard["encoder"]
-        own = arm["scope"] != "cohort" and arm["parameters"]["total"]  # what a profile keeps
-        if not (own and same and seeds and kept):
+        if arm["scope"] == "cohort" or not (same and seeds and kept):
             continue
         one, other = (accuracy_rows(a, seeds)[:, kept] for a in (arm, yard))
+        if not arm["parameters"]["total"]:
+            free = 100 * float((one - other).mean())
+            continue
         both = None if arm is yard else stats.paired_profiles({"": one}, {"": other})
         found.append(_row([arm], *(both.in_points if both else (0.0, None, None))))
     learned = yard["over_seeds"]["mean"] > yard["majority"]
-    return Panel([task], over, _sorted(found), learned)
+    return Panel([task], over, _sorted(found), learned, free=free)
 
 
 def _is_yard(arm: Arm) -> bool:
-    return bool(arm["method"] == YARD and arm["scope"] == "profile" and arm["base"] == "none")
+    plain = arm["scope"] == "profile" and arm["base"] == "none" and not arm["variant"]
+    return bool(arm["method"] == YARD and plain)
 
 
 def _sorted(rows: Sequence[Row | None]) -> list[Row]:

@@ -179,6 +179,7 @@ def all_in_section(arms: Sequence[Arm], names: Names) -> Json | None:
                 "over": panel.over,
                 "learned": panel.learned,
                 "left_out": "; ".join(panel.left_out),
+                "free": None if panel.free is None else signed(panel.free),
                 "rows": [
                     {"cells": allin.row_text(row), "fits": row.fits, "href": names.arm(row.arm)}
                     for row in panel.rows

@@ -94,8 +94,9 @@ CAPTIONS = {
     "allin": "Difference to an adapter of its own, with 95 % interval (over seeds; of cohorts over "
     "profiles and seeds), against all that a profile takes of the file of a large store, with the "
     "shapes of BERT-base; peers by formula. The dotted line is 1/10,000 of an adapter there; the "
-    "dashed one is the frontier. Hollow: over a bank that is not random. Scores are those of the "
-    "encoder that was trained.",
+    "dashed one is the frontier; on people the dash-dotted one is the donors' model as it is, of "
+    "which a profile stores nothing. Hollow: over a bank that is not random. Scores are those of "
+    "the encoder that was trained.",
     "learning": "Training loss: thin lines are seeds, thick lines their mean, dashed over a "
     "trained bank. Of the peers, full fine-tuning alone.",
     **cohort_figures.CAPTIONS,
