@@ -21,7 +21,7 @@ from xpeft.config import Config
 from xpeft.data.specs import get_task, near_duplicates
 from xpeft.errors import ConfigError, DataError
 from xpeft.io import canonical_json, write_text
-from xpeft.job import AnyJob, CohortJob, DonorJob, Job, PoolJob, check_center
+from xpeft.job import AnyJob, CohortJob, DonorJob, Job, PoolJob, check_center, trains
 from xpeft.records import cell_paths
 
 BANK_METHODS = ("x_peft",)
@@ -407,11 +407,6 @@ def check_share(key: str, bank: dict[str, Any], variant: str) -> None:
         )
 
 
-def trains(arm: Mapping[str, Any]) -> bool:
-    """Whether an arm trains anything: not what donors leave, as it is (a head that is theirs)."""
-    return arm["method"] != "head_only" or arm.get("head") != "shared"
-
-
 def check_trials(section: Config, prefix: str = "") -> None:
     """Equal budgets: the same number of trials for every arm of a section with tuning and arms.
 
@@ -425,7 +420,7 @@ def check_trials(section: Config, prefix: str = "") -> None:
     counts = {}
     for name, arm in section["arms"].items():
         found = len(arm["trials"])
-        if trains(arm):
+        if trains(arm["method"], arm["head"]):
             counts[name] = found
         elif found:
             raise ConfigError(

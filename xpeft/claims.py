@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -313,22 +313,24 @@ def _judge_scores(
 ) -> Json | None:
     margin = (claim.get("margin") or 0.0) / 100
     left_out = nothing_learned(left, right, arms, alone=claim.get("sensitive", False))
-    all_right, everywhere = right, _difference(left, right)
-    right = [arm for arm in right if task_name(arm) not in left_out]
-    difference = _difference(left, right) if left_out else everywhere
+    everywhere = _difference(left, right)
+    counting = [arm for arm in right if task_name(arm) not in left_out]
+    difference = _difference(left, counting) if left_out else everywhere
     if difference is None:
         return None
     test = stats.against(difference, -margin)
     verdict = _verdict(test)
     detectable = stats.detectable(difference)
     over = _over(left)
-    tasks = _by_task(left, right, margin)
+    tasks = _by_task(left, counting, margin)
     measured = [task["task"] for task in tasks]
     unmeasured = [name for name in task_names(arms) if name not in (*measured, *left_out)]
     seeds = {
         task_name(one): set(one["seeds"]) & set(other["seeds"])
-        for one, other in shared(left, right)
+        for one, other in shared(left, counting)
     }
+    each = {name: (*measured, name) for name in left_out}
+    without = {name: [task for task in measured if task != name] for name in measured}
     return {
         "verdict": verdict,
         "sentence": _score_sentence(difference, verdict, margin, tasks, over)
@@ -346,41 +348,24 @@ def _judge_scores(
         "tasks": tasks,
         "left_out": left_out,
         "with_all": _outcome(everywhere, margin, over) if left_out and everywhere else None,
-        "with_each": _with_each(left, all_right, margin, measured, left_out),
-        "with_everyone": _with_everyone(left, right, margin),
-        "without": _without(left, right, margin, measured),
+        # of one task left out that is `with_all`, of two that count the table of tasks
+        "with_each": _elsewhere(left, right, margin, each) if len(each) > 1 else [],
+        "with_everyone": _with_everyone(left, counting, margin),
+        "without": _elsewhere(left, right, margin, without) if len(without) > 2 else [],
         "unmeasured": unmeasured,
         "seeds": sorted(set().union(*seeds.values())),
-    } | evidence(left, right, measured, seeds)
+    } | evidence(left, counting, measured, seeds)
 
 
-def _with_each(
-    left: list[Arm],
-    right: list[Arm],
-    margin: float,
-    tasks: Sequence[str],
-    left_out: Sequence[str],
+def _elsewhere(
+    left: list[Arm], right: list[Arm], margin: float, choices: Mapping[str, Collection[str]]
 ) -> list[Json]:
-    """The outcome with each of the tasks that were left out; of one that is `with_all`."""
-    if len(left_out) < 2:
-        return []
+    """The outcome on other choices of tasks, by the task that each adds or takes away."""
     found = []
-    for name in left_out:
-        some = _difference(left, [arm for arm in right if task_name(arm) in (*tasks, name)])
-        if some is not None:
-            found.append({"task": name} | _outcome(some, margin, _over(left)))
-    return found
-
-
-def _without(left: list[Arm], right: list[Arm], margin: float, tasks: Sequence[str]) -> list[Json]:
-    """The outcome without each task in turn; of two tasks that is the table of tasks."""
-    if len(tasks) < 3:
-        return []
-    found = []
-    for name in tasks:
-        rest = _difference(left, [arm for arm in right if task_name(arm) != name])
-        if rest is not None:
-            found.append({"task": name} | _outcome(rest, margin, _over(left)))
+    for name, tasks in choices.items():
+        difference = _difference(left, [arm for arm in right if task_name(arm) in tasks])
+        if difference is not None:
+            found.append({"task": name} | _outcome(difference, margin, _over(left)))
     return found
 
 

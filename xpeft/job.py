@@ -303,7 +303,12 @@ class CohortJob(_Told):
     @property
     def trains(self) -> bool:
         """Whether anything is trained; if not, it is the base that is scored."""
-        return self.method.method != "head_only" or self.head != "shared"
+        return trains(self.method.method, self.head)
+
+
+def trains(method: str, head: str) -> bool:
+    """Whether an arm trains anything: not a head alone that is the donors'."""
+    return method != "head_only" or head != "shared"
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:

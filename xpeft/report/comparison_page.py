@@ -112,7 +112,7 @@ def gaps_section(main: Sequence[Arm], names: Names) -> list[Json]:
 
 def headline_figures(tier: str, main: Sequence[Arm]) -> Json:
     """The two figures of a tier: gaps to the adapter, and score against bytes."""
-    shown = figures.without_peers(figures.headline(main))
+    shown = figures.headline(main)
     gaps = "; ".join(
         f"{task_title(task_name(arm))}, {arm_title(arm)} "
         f"{signed(100 * arm['versus']['single_adapter']['mean'])}"

@@ -148,9 +148,7 @@ def make_figures(
         "bytes": lambda: bytes_figure(arms),
         "sizes": lambda: sizes_figure(summary["arms"], summary["step"]),
         "allin": lambda: allin_figure(summary["arms"]),
-        "learning": lambda: learning_figure(
-            without_peers(headline(arms)), summary["records"], columns=wide
-        ),
+        "learning": lambda: learning_figure(headline(arms), summary["records"], columns=wide),
         "gains": lambda: cohort_figures.gains_figure(profiles, columns=across),
         "warm": lambda: cohort_figures.warm_figure(profiles, pairs, columns=across),
         "map": lambda: cohort_figures.map_figure(profiles, columns=across),
@@ -170,9 +168,10 @@ def headline(arms: Sequence[Arm]) -> list[Arm]:
     """The arms that stand for their kind: of masks over one kind of bank, those on most tasks.
 
     Of several on as many, those with the smallest bank, as where claims choose. With heads in full:
-    those with cheap ones stand beside each other in the part all-in.
+    those with cheap ones stand beside each other in the part all-in. Without peers, which lines of
+    one colour each could not tell apart.
     """
-    plain = plain_heads(arms)
+    plain = [arm for arm in plain_heads(arms) if arm["method"] not in (*PEER_METHODS, "bitfit")]
     tasks = Counter(arm["arm"] for arm in plain)
 
     def size(arm: Arm) -> tuple[Any, ...]:
@@ -183,11 +182,6 @@ def headline(arms: Sequence[Arm]) -> list[Arm]:
         key = (task_name(arm), arm["method"], arm["mask"], arm["bank"])
         chosen[key] = min(chosen.get(key, arm), arm, key=size)
     return [arm for arm in arms if arm in chosen.values()]
-
-
-def without_peers(arms: Sequence[Arm]) -> list[Arm]:
-    """The project's own arms and the reference: what lines of one colour each can tell apart."""
-    return [arm for arm in arms if arm["method"] not in (*PEER_METHODS, "bitfit")]
 
 
 # -------------------------------------------------------------------------------------- scores
@@ -310,7 +304,7 @@ def _reference(
 @styled
 def gaps_figure(arms: Sequence[Arm], margin: float = 1.0) -> Figure:
     """Difference of each method to a single adapter, on each task."""
-    shown = [arm for arm in without_peers(headline(arms)) if arm["versus"].get("single_adapter")]
+    shown = [arm for arm in headline(arms) if arm["versus"].get("single_adapter")]
     tasks = task_names(shown)
     if not tasks:
         return empty("No evidence yet: no records beside single_adapter.")

@@ -27,7 +27,7 @@ Json = dict[str, Any]
 def task_section(task: str, main: Sequence[Arm], records: Json, names: Names) -> Json:
     """The methods of one task, their figure and their learning curves."""
     arms = [arm for arm in main if task_name(arm) == task]
-    usual = figures.without_peers(figures.headline(main))  # chosen over all tasks, shown for one
+    usual = figures.headline(main)  # chosen over all tasks, shown for one
     usual = [arm for arm in usual if task_name(arm) == task]
     first = arms[0]
     name = f"scores-{slug(names.tier + '-' + task)}"
