@@ -422,10 +422,18 @@ def test_a_verdict_names_the_tasks_without_records_of_both_sides() -> None:
 
 
 def test_a_verdict_says_where_it_is_weak_among_so_many() -> None:
-    found = {"verdict": "supported", "p_family": 0.2, "without": [], "with_each": []}
+    found = {"verdict": "supported", "p_family": 0.2}
+    found |= {"without": [], "with_each": [], "with_everyone": None}
     assert caveat_text(found) == "weak evidence among so many claims"
     assert caveat_text(found | {"p_family": 0.01}) == ""
     assert caveat_text(found | {"verdict": "inconclusive"}) == ""
+
+
+def test_a_verdict_says_where_all_profiles_give_another() -> None:
+    found = {"verdict": "supported", "p_family": 0.01, "without": [], "with_each": []}
+    assert caveat_text(found | {"with_everyone": {"verdict": "supported"}}) == ""
+    other = found | {"with_everyone": {"verdict": "inconclusive"}}
+    assert caveat_text(other) == "with all profiles the verdict differs"
 
 
 def test_a_verdict_says_which_single_tasks_it_depends_on() -> None:

@@ -242,6 +242,7 @@ QUESTIONS = (
         "a bias for each on it, is cheaper still, and masks must beat these too.",
         (
             "authors-parity",
+            "authors-parity-long",
             "authors-adapter-learns",
             "authors-parity-base",
             "authors-shared",
@@ -253,6 +254,11 @@ QUESTIONS = (
                 CONTRADICTED: "Masks lose to an adapter for each that starts from nothing.",
                 INCONCLUSIVE: "Whether masks lose to an adapter for each that starts from nothing "
                 "is open.",
+            },
+            "authors-parity-long": {
+                SUPPORTED: "They lose nothing to such an adapter that trains much longer.",
+                CONTRADICTED: "They lose to such an adapter that trains much longer.",
+                INCONCLUSIVE: "Whether they lose to such an adapter that trains much longer is open.",
             },
             "authors-adapter-learns": {
                 SUPPORTED: "Such an adapter beats a head for each.",

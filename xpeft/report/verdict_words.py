@@ -116,14 +116,16 @@ def caveat_text(verdict: Json) -> str:
     decided = verdict["verdict"] != INCONCLUSIVE
     if decided and family is not None and family >= 2 * ALPHA:
         words.append("weak evidence among so many claims")
-    checks = (
+    checks = [
         f"{name} {' or '.join(task_title(one['task']) for one in changed)}"
         for name, check in (("without", "without"), ("with", "with_each"))
         if (changed := _changed(verdict, check))
-    )
-    differs = ", and ".join(checks)
-    if differs:
-        words.append(f"{differs} the verdict differs")
+    ]
+    everyone = verdict["with_everyone"]
+    if everyone is not None and everyone["verdict"] != verdict["verdict"]:
+        checks.append("with all profiles")
+    if checks:
+        words.append(f"{', and '.join(checks)} the verdict differs")
     return "; ".join(words)
 
 
