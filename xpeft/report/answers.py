@@ -258,7 +258,7 @@ QUESTIONS = (
             "authors-parity-long": {
                 SUPPORTED: "They lose nothing to such an adapter that trains much longer.",
                 CONTRADICTED: "They lose to such an adapter that trains much longer.",
-                INCONCLUSIVE: "Whether they lose to such an adapter that trains much longer is open.",
+                INCONCLUSIVE: "Whether they lose to one that trains much longer is open.",
             },
             "authors-adapter-learns": {
                 SUPPORTED: "Such an adapter beats a head for each.",
