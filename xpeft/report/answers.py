@@ -242,8 +242,8 @@ QUESTIONS = (
         "a bias for each on it, is cheaper still, and masks must beat these too.",
         (
             "authors-parity",
-            "authors-parity-long",
             "authors-adapter-learns",
+            "authors-parity-long",
             "authors-parity-base",
             "authors-shared",
             "authors-bias",
@@ -255,15 +255,15 @@ QUESTIONS = (
                 INCONCLUSIVE: "Whether masks lose to an adapter for each that starts from nothing "
                 "is open.",
             },
-            "authors-parity-long": {
-                SUPPORTED: "They lose nothing to such an adapter that trains much longer.",
-                CONTRADICTED: "They lose to such an adapter that trains much longer.",
-                INCONCLUSIVE: "Whether they lose to one that trains much longer is open.",
-            },
             "authors-adapter-learns": {
                 SUPPORTED: "Such an adapter beats a head for each.",
                 CONTRADICTED: "Such an adapter is itself worse than a head for each.",
                 INCONCLUSIVE: "That such an adapter beats a head for each is not shown.",
+            },
+            "authors-parity-long": {
+                SUPPORTED: "Masks lose nothing to such an adapter that trains much longer.",
+                CONTRADICTED: "Masks lose to such an adapter that trains much longer.",
+                INCONCLUSIVE: "Whether masks lose to one that trains much longer is open.",
             },
             "authors-parity-base": {
                 SUPPORTED: "Masks lose nothing to an adapter that starts where they start.",
