@@ -183,10 +183,15 @@ QUESTIONS = (
                 CONTRADICTED: "Each as it is used, hard masks score higher over the random one.",
                 INCONCLUSIVE: "Each as it is used, it is open for hard masks.",
             },
+            "trained-random-soft": {
+                SUPPORTED: "So set, soft masks score higher over the trained one.",
+                CONTRADICTED: "So set, soft masks score higher over the random one.",
+                INCONCLUSIVE: "So set, it is open for soft masks.",
+            },
             "trained-random-plain": {
-                SUPPORTED: "With no norm over either, they score higher over the trained one.",
-                CONTRADICTED: "With no norm over either, they score higher over the random one.",
-                INCONCLUSIVE: "With no norm over either, it is open for them.",
+                SUPPORTED: "With no norm over either, hard masks do better over the trained one.",
+                CONTRADICTED: "With no norm over either, hard masks do better over the random one.",
+                INCONCLUSIVE: "With no norm over either, it is open for hard masks.",
             },
         },
         (("results", "scores over both banks"),),
