@@ -38,6 +38,15 @@ def test_there_are_ten_and_they_rest_on_claims_that_exist() -> None:
             assert set(words) <= set(VERDICTS) - {NO_EVIDENCE}
 
 
+def test_each_claim_of_scores_has_words() -> None:
+    scores = {item["id"] for item in load_claims()["claims"] if item["test"] != "count"}
+    elsewhere = {"authors-parity", "authors-parity-base"}  # said where people are the question
+    for question in QUESTIONS:
+        silent = scores & set(question.claims) - set(question.outcomes)
+        assert silent <= elsewhere, question.text
+    assert elsewhere <= {claim for question in QUESTIONS for claim in question.outcomes}
+
+
 def test_what_came_out_follows_the_verdicts() -> None:
     outcomes = {
         verdict: [answer["outcome"] for answer in make_answers([section("small", verdict)])]

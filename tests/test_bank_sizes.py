@@ -16,6 +16,7 @@ from xpeft.records import STEP_FILE
 from xpeft.report.bank_sizes import make_sizes, make_table, sizes_figure
 from xpeft.report.drawing import render
 from xpeft.report.summary import make_summary
+from xpeft.report.words import task_title
 
 STEP = {
     "schema": 1,
@@ -89,6 +90,19 @@ def test_table_and_figure(summary: dict[str, Any]) -> None:
     one = [arm for arm in summary["arms"] if arm["arm"] in MAIN]
     assert make_sizes(one, None) == {} and make_table(one, None).rows == []
     assert "No evidence yet" in sizes_figure(one, None).texts[0].get_text()
+
+
+def test_lines_join_sizes_over_the_same_tasks(summary: dict[str, Any]) -> None:
+    gone = SMALL[0].split("/")[1]
+    arms = [arm for arm in summary["arms"] if not (arm["n"] == 800 and arm["task"] == gone)]
+    sizes = make_sizes(arms, None)["hard"]
+    assert [len(size.tasks) for size in sizes] == [3, 2, 2, 2, 1]
+    upper = sizes_figure(arms, None).axes[0]
+    assert upper.get_ylabel() == f"points over N = 100,\n{task_title(SMALL[1])}"
+    (line,) = (line for line in upper.get_lines() if line.get_label() == "hard masks")
+    alone = make_sizes(arms, None, {SMALL[1]})["hard"]
+    assert list(line.get_ydata()) == [size.gap for size in alone]
+    assert alone[3].gap != sizes[3].gap
 
 
 def test_tasks_on_which_the_adapter_learned_nothing_do_not_count(summary: dict[str, Any]) -> None:

@@ -458,13 +458,17 @@ def test_a_task_without_a_shared_seed_is_not_one_of_those_left_out_in_turn() -> 
     masks[2]["seeds"] = [7, 8]
     found = verdict("random-hard", head + masks)
     assert len(found["tasks"]) == 2
-    assert found["without"] == []
-    assert checks_text(found) == ""
+    assert [item["task"] for item in found["without"]] == ["glue/sst2", "glue/cola"]
+    assert checks_text(found) == "Without one task in turn it is between +9.5 and +10.5."
+    one = verdict("random-hard", head[:1] + masks[:1])
+    assert one["without"] == [] and checks_text(one) == ""
 
 
 def test_a_task_says_what_it_was_measured_against() -> None:
     (task,) = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812))["tasks"]
-    assert yardstick_text(task) == "80.5 (majority 50.0); 2 seeds"  # of those that both have
+    assert (
+        yardstick_text(task) == "80.5 (learning nothing 50.0); 2 seeds"
+    )  # of those that both have
     contradicted = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812, 0.759))
     assert p_text(contradicted).startswith("p of the contradiction ")
     assert "decides below 0.025" in p_text(contradicted)

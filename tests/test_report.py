@@ -37,6 +37,7 @@ from xpeft.report.html import make_report, write_report
 from xpeft.report.record_page import record_text
 from xpeft.report.summary import make_summary, read_summary, task_name, write_summary
 from xpeft.report.tables import TABLES, make_tables, write_tables
+from xpeft.report.tuning_page import budget_words
 from xpeft.report.words import p_value, score, signed, times
 
 REAL = ("glue/cola", "glue/sst2", "glue/stsb", "glue/wnli")
@@ -343,6 +344,16 @@ def test_tuning_is_said_with_its_budget(page: str, tmp_path: Path) -> None:
     write_json(path, value | {"trials": value["trials"][:1], "chosen": 0})
     other = make_report([tmp_path / "small"])
     assert "Budgets differ: 1 trial for head_only; 4 trials for single_adapter" in other
+
+
+def test_budgets_are_equal_where_tasks_differ_from_people() -> None:
+    trials = {"glue/sst2/a": 2, "glue/cola/b": 2, "profiles/huffpost/a": 3}
+    summary = {"tuning": {job: {"trials": [{}] * count} for job, count in trials.items()}}
+    assert budget_words(summary) == (
+        "Equal budgets of all methods: 2 trials for each on tasks; 3 trials for each on people."
+    )
+    summary["tuning"]["glue/mrpc/b"] = {"trials": [{}]}
+    assert budget_words(summary).startswith("Budgets differ: 1 trial for b; 2 trials for a, b;")
 
 
 def test_provenance_is_on_the_page(page: str) -> None:

@@ -351,7 +351,7 @@ def _judge_scores(
         # of one task left out that is `with_all`, of two that count the table of tasks
         "with_each": _elsewhere(left, right, margin, each) if len(each) > 1 else [],
         "with_everyone": _with_everyone(left, counting, margin),
-        "without": _elsewhere(left, right, margin, without) if len(without) > 2 else [],
+        "without": _elsewhere(left, right, margin, without) if len(without) > 1 else [],
         "unmeasured": unmeasured,
         "seeds": sorted(set().union(*seeds.values())),
     } | evidence(left, counting, measured, seeds)

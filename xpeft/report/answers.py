@@ -83,6 +83,11 @@ QUESTIONS = (
                 INCONCLUSIVE: "Whether soft masks lose to it where both train three times as long "
                 "is open.",
             },
+            "parity-hard-long": {
+                SUPPORTED: "Nor do hard masks, trained so long, lose to it.",
+                CONTRADICTED: "So do hard masks, trained so long.",
+                INCONCLUSIVE: "Whether hard masks, trained so long, lose to it is open.",
+            },
         },
         (("calculation", "bytes from one profile to a million"),),
     ),
@@ -115,6 +120,12 @@ QUESTIONS = (
                 SUPPORTED: "On tasks that costs no score.",
                 CONTRADICTED: "On tasks that costs score.",
                 INCONCLUSIVE: "Whether that costs score on tasks is open.",
+            },
+            "all-in-seeded": {
+                SUPPORTED: "A head that is drawn from a seed, and takes no bytes, costs none.",
+                CONTRADICTED: "A head that is drawn from a seed, and takes no bytes, costs score.",
+                INCONCLUSIVE: "Whether a head that is drawn from a seed, and takes no bytes, costs "
+                "score is open.",
             },
         },
         (("calculation", "the calculation, step by step"), ("allin", "all-in, with its score")),
@@ -156,13 +167,23 @@ QUESTIONS = (
         "What do M_A and M_B each add?",
         "M_A chooses down-projections, M_B up-projections. One mask for both sides takes half the "
         "bytes.",
-        ("separate-masks",),
+        ("separate-masks", "down-alone", "up-alone"),
         {
             "separate-masks": {
                 SUPPORTED: "Two masks score higher than one for both.",
                 CONTRADICTED: "One mask for both does at least as well.",
                 INCONCLUSIVE: "Whether two score higher than one is open.",
-            }
+            },
+            "down-alone": {
+                SUPPORTED: "M_B adds to M_A alone.",
+                CONTRADICTED: "M_A alone does better than with M_B.",
+                INCONCLUSIVE: "That M_B adds to M_A alone is not shown.",
+            },
+            "up-alone": {
+                SUPPORTED: "M_A adds to M_B alone.",
+                CONTRADICTED: "M_B alone does better than with M_A.",
+                INCONCLUSIVE: "That M_A adds to M_B alone is not shown.",
+            },
         },
         (("ablations", "ablations, one change each"),),
     ),
@@ -193,6 +214,16 @@ QUESTIONS = (
                 CONTRADICTED: "With no norm over either, hard masks do better over the random one.",
                 INCONCLUSIVE: "With no norm over either, it is open for hard masks.",
             },
+            "parity-soft-trained": {
+                SUPPORTED: "Over the trained one soft masks lose nothing to an adapter.",
+                CONTRADICTED: "Over the trained one, too, soft masks stay below an adapter.",
+                INCONCLUSIVE: "Whether soft masks over the trained one lose to an adapter is open.",
+            },
+            "parity-hard-trained": {
+                SUPPORTED: "Over the trained one hard masks lose nothing to an adapter.",
+                CONTRADICTED: "Over the trained one, too, hard masks stay below an adapter.",
+                INCONCLUSIVE: "Whether hard masks over the trained one lose to an adapter is open.",
+            },
         },
         (("results", "scores over both banks"),),
     ),
@@ -219,7 +250,7 @@ QUESTIONS = (
                 INCONCLUSIVE: "That masks beat a bias for each on the donors' model is not shown.",
             },
         },
-        (("profiles", "author by author"),),
+        (("profiles", "person by person"),),
     ),
     Question(
         "Do more adapters help, and when does it hurt?",
@@ -231,6 +262,11 @@ QUESTIONS = (
                 SUPPORTED: "From 100 to 400 they help hard masks.",
                 CONTRADICTED: "From 100 to 400 they harm hard masks.",
                 INCONCLUSIVE: "Whether they help hard masks from 100 to 400 is open.",
+            },
+            "more-adapters-soft": {
+                SUPPORTED: "From 100 to 400 they help soft masks.",
+                CONTRADICTED: "From 100 to 400 they harm soft masks.",
+                INCONCLUSIVE: "Whether they help soft masks from 100 to 400 is open.",
             },
             "too-many-adapters": {
                 SUPPORTED: "From 400 to 800 they help no further.",
@@ -281,8 +317,13 @@ QUESTIONS = (
                 CONTRADICTED: "One model for all does better than masks.",
                 INCONCLUSIVE: "That masks beat one model for all is not shown.",
             },
+            "authors-bias": {
+                SUPPORTED: "Masks beat a bias for each on the donors' model.",
+                CONTRADICTED: "A bias for each on the donors' model does better than masks.",
+                INCONCLUSIVE: "That masks beat a bias for each on the donors' model is not shown.",
+            },
         },
-        (("calculation", "bytes from one profile to a million"), ("profiles", "author by author")),
+        (("calculation", "bytes from one profile to a million"), ("profiles", "person by person")),
     ),
 )
 """In the order of the page."""

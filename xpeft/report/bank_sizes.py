@@ -7,7 +7,7 @@ by side in one run: records of different days and machines have no seconds in co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from xpeft.report.summary import (
     plain_heads,
     scores_by_seed,
     task_name,
+    task_names,
 )
 from xpeft.report.words import byte_count, signed, signed_ends, task_title
 from xpeft.shapes import encoder_shape
@@ -69,15 +70,20 @@ class Size:
     codes: dict[str, int]
 
 
-def make_sizes(arms: Sequence[Arm], step: Json | None) -> dict[str, list[Size]]:
+def make_sizes(
+    arms: Sequence[Arm], step: Json | None, tasks: Collection[str] | None = None
+) -> dict[str, list[Size]]:
     """By kind of mask the sizes in ascending order; none without BASE and another.
 
     Args:
         arms: all of a tier.
         step: what the benchmark wrote, or None.
+        tasks: the only ones to count; None for all.
     """
     found = {}
     useful, _ = learned(on_tasks(arms))
+    if tasks is not None:
+        useful = [task for task in useful if task in tasks]
     for mask in ("soft", "hard"):
         by_size: dict[int, dict[str, Arm]] = {}
         for arm in plain_heads(on_tasks(main_grid(arms))):
@@ -149,10 +155,12 @@ def row_text(size: Size) -> list[str]:
 
 @styled
 def sizes_figure(arms: Sequence[Arm], step: Json | None) -> Figure:
-    """Score, and time of a step, against N."""
-    found = make_sizes(arms, step)
+    """Score, over the tasks that all sizes share, and time of a step, against N."""
+    owned = [set(size.tasks) for sizes in make_sizes(arms, step).values() for size in sizes]
+    tasks = set.intersection(*owned) if owned else set()  # or a line would join different tasks
+    found = make_sizes(arms, step, tasks)
     if not found:
-        return empty(f"No evidence yet: no random banks of {BASE} and of another size.")
+        return empty(f"No evidence yet: no task with random banks of {BASE} and of all other N.")
     figure = new_figure(4.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     every = sorted({size.n for sizes in found.values() for size in sizes})
@@ -172,7 +180,9 @@ def sizes_figure(arms: Sequence[Arm], step: Json | None) -> Figure:
         axes.yaxis.set_major_locator(ticks(5))
         axes.grid(axis="y", linewidth=0.6)
         axes.margins(y=0.12)
-    upper.set_ylabel(f"points over N = {BASE}")
+    named = sorted(tasks, key=task_names(arms).index)
+    over = f"mean of {len(named)} tasks" if len(named) > 3 else ", ".join(map(task_title, named))
+    upper.set_ylabel(f"points over N = {BASE},\n{over}")
     upper.legend(loc="best")
     lower.set_ylabel("time of a step,\nan adapter's is 1")
     lower.set_xscale("log")

@@ -89,8 +89,8 @@ CAPTIONS = {
     "class. Bytes of a peer are the file that its library writes. The dashed line is the frontier: "
     "the best score for at most so many bytes.",
     "sizes": "Random banks of N adapters: difference of the scores to N = 100 (mean over the tasks "
-    "of its row in the table, 95 % interval over seeds), and the time of a training step over that "
-    "of an adapter, measured side by side.",
+    "on which all sizes were trained, 95 % interval over seeds), and the time of a training step "
+    "over that of an adapter, measured side by side.",
     "allin": "Difference to an adapter of its own, with 95 % interval (over seeds; of cohorts over "
     "profiles and seeds), against all that a profile takes of the file of a large store, with the "
     "shapes of BERT-base; peers by formula. The dotted line is 1/10,000 of an adapter there; the "

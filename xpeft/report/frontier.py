@@ -135,7 +135,7 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
     points, tasks = make_points(arms)
     if len(points) < 2:
         return empty("No evidence yet: no records beside single_adapter.")
-    figure = new_figure(7.6 if len(points) > 8 else 5.6)
+    figure = new_figure(8.8 if len(points) > 8 else 5.6)
     upper, lower = figure.subplots(2, 1)
     panels = (
         (upper, "All that a profile stores", [(point, point.total) for point in points]),

@@ -58,6 +58,13 @@ class Box:
         high = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(0.0, wide) * max(0.0, high)
 
+    def distance(self, point: tuple[float, float]) -> float:
+        """From a point to the nearest of its own."""
+        return math.hypot(
+            max(self.left - point[0], 0.0, point[0] - self.right),
+            max(self.bottom - point[1], 0.0, point[1] - self.top),
+        )
+
     @property
     def area(self) -> float:
         """Of the rectangle."""
@@ -86,7 +93,6 @@ def place_labels(
     room = axes.get_window_extent()
     frame = Box(room.x0 * unit, room.y0 * unit, room.x1 * unit, room.y1 * unit)
     points = [at(label.x, label.y) for label in labels]
-    marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in points]
     soft = [_segment(at(x0, y0), at(x1, y1)) for x0, y0, x1, y1 in lines]
     sizes = [_extent(label.text) for label in labels]
     places: dict[int, _Place] = {}
@@ -95,7 +101,7 @@ def place_labels(
         before = dict(places)
         for index in order:
             others = [place for other, place in places.items() if other != index]
-            places[index] = _best(points[index], sizes[index], others, frame, marks, soft)
+            places[index] = _best(points[index], sizes[index], others, frame, points, soft)
         if places == before:
             break
     for index in order:
@@ -117,13 +123,14 @@ def _best(
     size: tuple[float, float],
     others: Sequence[_Place],
     frame: Box,
-    marks: Sequence[Box],
+    points: Sequence[tuple[float, float]],
     soft: Sequence[Box],
 ) -> _Place:
     """The place of least cost, of equals the nearest, with all others where they are."""
     wide, high = size
     boxes = [place.box for place in others]
     leaders = [step for place in others for step in place.leader]
+    marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in points]
     best, least = None, math.inf
     for radius in _RADII:
         if radius >= least:
@@ -137,14 +144,17 @@ def _best(
                 x + wide / 2 + _GAP, y + high / 2 + _GAP,
             )  # fmt: skip
             leader = tuple(_leader(point, (x, y))) if radius > _NEAR else ()
+            nearer = sum(box.distance(other) < box.distance(point) for other in points)
             cost = (
                 100 * (box.area - box.overlap(frame))
                 + 20 * sum(box.overlap(other) for other in (*boxes, *leaders))
-                + 5 * sum(box.overlap(mark) for mark in marks)
+                + 20 * sum(box.overlap(mark) for mark in marks)
+                + 40 * nearer  # it would read as the name of these
                 + 3 * sum(box.overlap(line) for line in soft)
                 + 8 * sum(step.overlap(other) for step in leader for other in boxes)
                 + 8 * sum(step.overlap(other) for step in leader for other in leaders)
                 + 4 * sum(step.overlap(mark) for step in leader for mark in marks)
+                + sum(step.overlap(line) for step in leader for line in soft)
                 + radius
                 + 0.1 * turn
             )

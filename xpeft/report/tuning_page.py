@@ -63,10 +63,18 @@ def tuning_section(summary: Json) -> list[Json]:
 def budget_words(summary: Json) -> str:
     """Whether the methods were tuned with equal budgets, said plainly."""
     counts: dict[int, list[str]] = {}
+    kinds: dict[str, set[int]] = {}
     for job, value in summary["tuning"].items():
-        counts.setdefault(len(value["trials"]), []).append(job.rsplit("/", 1)[-1])
+        trials = len(value["trials"])
+        counts.setdefault(trials, []).append(job.rsplit("/", 1)[-1])
+        kinds.setdefault("people" if job.startswith("profiles/") else "tasks", set()).add(trials)
     if len(counts) == 1:
         return f"Equal budgets: {counted(next(iter(counts)), 'trial')} for each method and task."
+    if all(len(trials) == 1 for trials in kinds.values()):
+        words = (
+            f"{counted(min(trials), 'trial')} for each on {kind}" for kind, trials in kinds.items()
+        )
+        return f"Equal budgets of all methods: {'; '.join(words)}."
     words = (
         f"{counted(count, 'trial')} for {', '.join(dict.fromkeys(arms))}"
         for count, arms in sorted(counts.items())

@@ -139,7 +139,7 @@ def yardstick_text(task: Json) -> str:
     if "right" not in task:
         return ""
     right, majority = (minus(f"{task[name]:.1f}") for name in ("right", "majority"))
-    text = f"{right} (majority {majority}); {counted(task['seeds'], 'seed')}"
+    text = f"{right} (learning nothing {majority}); {counted(task['seeds'], 'seed')}"
     if task["profiles"]:
         text += f", {task['profiles'][0]} of {task['profiles'][1]} profiles"
     if task["over_examples"]:
