@@ -56,6 +56,9 @@ Json = dict[str, Any]
 TARGET = SHAPES["bert-base-uncased"]
 """The encoder of the claim."""
 
+_MANY = 12
+"""Names beyond which a panel of the figure is twice as high."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -224,13 +227,13 @@ def allin_figure(arms: Sequence[Arm]) -> Figure:
     panels = make_panels(arms)
     if not panels:
         return empty("No evidence yet: no records beside an adapter.")
-    figure = new_figure(2.6 * len(panels) + 0.4)
+    heights = [5.6 if len(panel.rows) > _MANY else 2.6 for panel in panels]
+    figure = new_figure(sum(heights) + 0.4)
     goal = _adapter(TARGET) / GOAL
     sizes = [row.stored for panel in panels for row in panel.rows]
     drawn = []
-    for axes, panel in zip(
-        figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True
-    ):
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+    for axes, panel in zip(grid[:, 0], panels, strict=True):
         shown = [(_point(row), row.stored) for row in panel.rows]
         draw_points(axes, shown)
         axes.set_xlim(min([*sizes, goal]) / 3, max(sizes) * 3)

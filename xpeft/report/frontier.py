@@ -164,7 +164,7 @@ def draw_points(axes: Axes, shown: Sequence[tuple[Point, int]]) -> None:
         if point.low is not None and point.high is not None:
             axes.plot([size, size], [point.low, point.high], color=colour, linewidth=1.2, zorder=2)
         draw_mark(axes, size, point.gap, point.arm, 34, linewidths=1.2, zorder=4)
-    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_major_locator(LogLocator(10, numticks=7))  # or their labels would touch
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(value)))
     axes.yaxis.set_major_locator(ticks(6))
