@@ -466,9 +466,8 @@ def test_a_task_without_a_shared_seed_is_not_one_of_those_left_out_in_turn() -> 
 
 def test_a_task_says_what_it_was_measured_against() -> None:
     (task,) = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812))["tasks"]
-    assert (
-        yardstick_text(task) == "80.5 (learning nothing 50.0); 2 seeds"
-    )  # of those that both have
+    # of the seeds that both have
+    assert yardstick_text(task) == "80.5 (learning nothing 50.0); 2 seeds"
     contradicted = verdict("parity-hard", ADAPTER + hard(0.770, 0.7812, 0.759))
     assert p_text(contradicted).startswith("p of the contradiction ")
     assert "decides below 0.025" in p_text(contradicted)

@@ -29,7 +29,7 @@ from xpeft.report.summary import (
     task_name,
     task_names,
 )
-from xpeft.report.words import byte_count, signed, signed_ends, task_title
+from xpeft.report.words import byte_count, over_tasks, signed, signed_ends, task_title
 from xpeft.shapes import encoder_shape
 
 Json = dict[str, Any]
@@ -181,8 +181,7 @@ def sizes_figure(arms: Sequence[Arm], step: Json | None) -> Figure:
         axes.grid(axis="y", linewidth=0.6)
         axes.margins(y=0.12)
     named = sorted(tasks, key=task_names(arms).index)
-    over = f"mean of {len(named)} tasks" if len(named) > 3 else ", ".join(map(task_title, named))
-    upper.set_ylabel(f"points over N = {BASE},\n{over}")
+    upper.set_ylabel(f"points over N = {BASE},\n{over_tasks(named)}")
     upper.legend(loc="best")
     lower.set_ylabel("time of a step,\nan adapter's is 1")
     lower.set_xscale("log")

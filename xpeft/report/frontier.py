@@ -28,7 +28,7 @@ from xpeft.report.drawing import (
 )
 from xpeft.report.labels import Label, place_labels
 from xpeft.report.summary import Arm, learned, plain_heads, scores_by_seed, task_name
-from xpeft.report.words import short_title, task_title
+from xpeft.report.words import over_tasks, short_title
 
 YARD = "single_adapter"
 
@@ -141,13 +141,12 @@ def bytes_figure(arms: Sequence[Arm]) -> Figure:
         (upper, "All that a profile stores", [(point, point.total) for point in points]),
         (lower, "Without its head", [(point, point.bare) for point in points if point.bare]),
     )
-    over = f"mean of {len(tasks)} tasks" if len(tasks) > 3 else ", ".join(map(task_title, tasks))
     for axes, title, shown in panels:
         draw_points(axes, shown)
         axes.set_ylim(*gap_range([point for point, _ in shown]))
         axes.set_title(title)
         axes.set_xlabel("stored a profile (bytes, logarithmic)")
-        axes.set_ylabel(f"points to a single adapter,\n{over}")
+        axes.set_ylabel(f"points to a single adapter,\n{over_tasks(tasks)}")
     for axes, _, shown in panels:  # now that nothing moves any more
         name_points(axes, shown)
     return figure

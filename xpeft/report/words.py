@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from xpeft.job import CHEAP_HEADS
@@ -81,6 +81,13 @@ METHOD_TITLES = {
     "unilora": "UniLoRA (256)",
     "prompt_tuning": "prompt tuning",
 }
+
+
+def over_tasks(tasks: Sequence[str]) -> str:
+    """What a mean is over: the tasks by name, or how many where they are more than three."""
+    if len(tasks) > 3:
+        return f"mean of {len(tasks)} tasks"
+    return ", ".join(map(task_title, tasks))
 
 
 def task_title(task: str) -> str:
